@@ -1,0 +1,125 @@
+"""Compiled kernels on disk, one file a kernel and signature, named by everything that the machine code depends on.
+
+The name is a hash of the sources of the kernel and its helpers, their compile flags, the argument types, the versions
+of Python, Numba and LLVM, and the processor; so a changed kernel never meets yesterday's code, and two processes that
+compile at once write the same file. A file that does not verify is compiled anew. Where nothing is writable, kernels
+live in memory only.
+
+Numba's compiled code can only be stored in Numba's own serialized form, so the folder must be the user's alone: one
+that others may write to is not used.
+"""
+
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from minigrad._paths import user_cache
+
+_DIGEST = 32  # bytes of SHA-256 in front of each file's payload
+
+
+@lru_cache(maxsize=1)
+def folder() -> tuple[Path | None, str]:
+    """Where kernels are kept, or None, and a sentence that says why."""
+    chosen = os.environ.get("MINIGRAD_CACHE_DIR")
+    if chosen == "":
+        return None, "off: MINIGRAD_CACHE_DIR is empty"
+    path = Path(chosen) if chosen else user_cache("kernels")
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+        if hasattr(os, "getuid"):
+            status = path.stat()
+            if status.st_uid != os.getuid() or status.st_mode & 0o022:
+                return None, f"off: {path} can be written by others"
+    except OSError as error:
+        return None, f"off: {path} is not writable ({error.strerror})"
+    return path, "set by MINIGRAD_CACHE_DIR" if chosen else "the user's cache"
+
+
+class KernelCache:
+    """What Numba asks of a dispatcher's cache, for one kernel whose sources and flags hash to ``stamp``."""
+
+    def __init__(self, name: str, stamp: str, path: Path):
+        self._name, self._stamp, self._path = name, stamp, path
+        self.enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        return str(self._path)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        from numba.core.compiler import CompileResult
+
+        target_context.refresh()
+        file = self._file(sig, target_context.codegen())
+        try:
+            content = file.read_bytes()
+        except OSError:
+            content = b""
+        digest, payload = content[:_DIGEST], content[_DIGEST:]
+        if payload and hashlib.sha256(payload).digest() == digest:
+            import pickle
+
+            with contextlib.suppress(Exception):  # whatever is wrong with the file, compiling anew mends it
+                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+        _announce(self._path)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        from numba.core.serialize import dumps
+
+        if data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
+            return
+        file = self._file(sig, data.codegen)
+        payload = dumps(data._reduce())
+        temporary = None
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._path, delete=False) as out:
+                temporary = out.name
+                out.write(hashlib.sha256(payload).digest() + payload)
+            os.replace(temporary, file)
+        except OSError:  # a full disk costs the next process a compilation, nothing more
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+    def enable(self) -> None:
+        self.enabled = True
+
+    def disable(self) -> None:
+        self.enabled = False
+
+    def flush(self) -> None:
+        pass
+
+    def _file(self, sig: Any, codegen: Any) -> Path:
+        key = "\n".join([self._stamp, str(sig), repr(codegen.magic_tuple()), _versions()])
+        return self._path / f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
+
+
+@lru_cache(maxsize=1)
+def _versions() -> str:
+    import llvmlite
+    import numba
+    import numpy
+
+    return f"{sys.version} {platform.machine()} {numba.__version__} {llvmlite.__version__} {numpy.__version__}"
+
+
+_announced = False
+
+
+def _announce(path: Path) -> None:
+    """Say once a process that kernels are being compiled, so that a first run's wait explains itself."""
+    global _announced
+    if not _announced and not os.environ.get("MINIGRAD_QUIET"):
+        _announced = True
+        print(f"minigrad: compiling kernels for this processor, once (kept in {path})", file=sys.stderr, flush=True)

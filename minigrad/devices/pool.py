@@ -1,0 +1,110 @@
+"""The CPU's memory: buffers that are handed out again once the last array on them is gone.
+
+A fresh large buffer costs several times the arithmetic that fills it, because the kernel maps and clears every page.
+Small arrays come from NumPy's own allocator, which reuses memory already; large ones from blocks of anonymous memory
+that return here when they are free.
+"""
+
+import mmap
+import threading
+from collections import deque
+from math import prod
+
+import numpy as np
+
+SMALLEST = 1 << 17  # bytes; below this malloc reuses memory without page faults
+_uint8 = np.dtype(np.uint8)
+
+
+class Pool:
+    """Blocks of memory by size class, at most ``limit`` bytes of them kept while free.
+
+    Example:
+        >>> pool = Pool()
+        >>> a = pool.empty((1024, 1024), np.dtype("float32"))
+        >>> del a
+        >>> pool.free_bytes() > 0
+        True
+        >>> b = pool.empty((1024, 1024), np.dtype("float32"))  # the same memory again
+        >>> pool.free_bytes()
+        0
+    """
+
+    def __init__(self, limit: int = 1 << 30):
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._free: dict[int, list[mmap.mmap]] = {}
+        self._kept = 0
+        self._returned: deque[mmap.mmap] = deque()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An uninitialized C-contiguous array; its memory returns to the pool when no array refers to it."""
+        size = prod(shape) * dtype.itemsize
+        if size < SMALLEST:
+            return np.empty(shape, dtype)
+        block = self._take(_size_class(size))
+        return np.ndarray(shape, dtype, buffer=_Lease.of(block, self))
+
+    def free_bytes(self) -> int:
+        """Bytes held ready for reuse."""
+        with self._lock:
+            self._collect()
+            return self._kept
+
+    def release(self) -> None:
+        """Give all free memory back to the operating system."""
+        with self._lock:
+            self._collect()
+            self._free.clear()
+            self._kept = 0
+
+    def _take(self, size: int) -> mmap.mmap:
+        with self._lock:
+            self._collect()
+            blocks = self._free.get(size)
+            if blocks:
+                self._kept -= size
+                return blocks.pop()
+        return _map(size)
+
+    def _collect(self) -> None:
+        # Leases end in __del__, at any moment and in any thread, so they only append; the sorting happens here.
+        while self._returned:
+            block = self._returned.popleft()
+            size = len(block)
+            if self._kept + size <= self.limit:
+                self._free.setdefault(size, []).append(block)
+                self._kept += size
+
+
+class _Lease(np.ndarray):
+    """One use of a block: the base of every array on it, whose end returns the block to its pool."""
+
+    _pool: Pool
+
+    @classmethod
+    def of(cls, block: mmap.mmap, pool: Pool) -> "_Lease":
+        lease = cls((len(block),), _uint8, buffer=block)
+        lease._pool = pool
+        return lease
+
+    def __del__(self) -> None:
+        block = self.base
+        if isinstance(block, mmap.mmap):  # a view of a lease has the lease as its base
+            self._pool._returned.append(block)
+
+
+def _size_class(size: int) -> int:
+    """The size rounded up to an eighth of its leading power of two, so that near sizes share blocks."""
+    step = max(mmap.PAGESIZE, 1 << (size.bit_length() - 4))
+    return -(-size // step) * step
+
+
+def _map(size: int) -> mmap.mmap:
+    block = mmap.mmap(-1, size)
+    if size >= 1 << 22 and hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            pass  # a kernel built without huge pages: ordinary pages work as well
+    return block
