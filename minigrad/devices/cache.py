@@ -30,7 +30,10 @@ def folder() -> tuple[Path | None, str]:
     chosen = os.environ.get("MINIGRAD_CACHE_DIR")
     if chosen == "":
         return None, "off: MINIGRAD_CACHE_DIR is empty"
-    path = Path(chosen) if chosen else user_cache("kernels")
+    try:
+        path = Path(chosen) if chosen else user_cache("kernels")
+    except OSError as error:
+        return None, f"off: {error}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

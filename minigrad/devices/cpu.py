@@ -32,12 +32,12 @@ empty = pool.empty
 class Function:
     """A Python function that is compiled when it is first called, or first used by a kernel that is."""
 
-    def __init__(self, function: Callable, *, exact: bool = False, parallel: bool = False):
+    def __init__(self, function: Callable, *, exact: bool = False, parallel: bool = False, inline: bool = False):
         self.python = function
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
-        self._flags = {"exact": exact, "parallel": parallel}
+        self._flags = {"exact": exact, "parallel": parallel, "inline": inline}
         self._compiled: Callable | None = None
 
     def __call__(self, *args: Any) -> Any:
@@ -61,13 +61,14 @@ class Function:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def jit(function: Callable | None = None, *, exact: bool = False) -> Any:
+def jit(function: Callable | None = None, *, exact: bool = False, inline: bool = False) -> Any:
     """Compile a function for the CPU, lazily, with the fast-math policy of this device.
 
     Args:
         function: takes scalars and arrays, and allocates nothing. Helpers that it calls are `jit` functions too.
         exact: keep IEEE arithmetic as written, for code whose rounding errors are the point (compensated sums,
             argument reduction). The flags stay with the function when it is inlined into a fast one.
+        inline: have it inlined however long it is: a call left in a loop keeps the loop from being vectorized.
 
     Example:
         >>> from minigrad.devices import cpu
@@ -78,8 +79,8 @@ def jit(function: Callable | None = None, *, exact: bool = False) -> Any:
         42
     """
     if function is None:
-        return lambda f: jit(f, exact=exact)
-    return Function(function, exact=exact)
+        return lambda f: jit(f, exact=exact, inline=inline)
+    return Function(function, exact=exact, inline=inline)
 
 
 def chunked(body: Callable) -> "Kernel":
@@ -113,6 +114,7 @@ class Kernel:
 
     def __init__(self, body: Callable):
         self.__name__ = body.__name__
+        self.__module__ = body.__module__
         self.__doc__ = body.__doc__
         self.__wrapped__ = body
         self.body = Function(body)
@@ -133,6 +135,15 @@ class Kernel:
 def chunks_of(size: int, least: int = 1 << 13, most: int = 64) -> int:
     """How many chunks to cut `size` elements into: pieces of at least `least`, at most `most` of them."""
     return max(1, min(most, size // least))
+
+
+def contiguous(a: np.ndarray) -> np.ndarray:
+    """`a` itself if it is C-contiguous, else a copy that is, in memory of the pool."""
+    if a.flags.c_contiguous:
+        return a
+    copy = empty(a.shape, a.dtype)
+    np.copyto(copy, a)
+    return copy
 
 
 def may_run_parallel() -> bool:
@@ -168,7 +179,8 @@ def _driver(body: Function, arguments: list[str], *, parallel: bool) -> Function
     form, loop = ("parallel", "prange") if parallel else ("serial", "range")
     name = f"{body.__name__}_{form}"
     passed = ", ".join(["int64(chunk)", *arguments])  # prange counts in uint64, which would be a second signature
-    source = f"def {name}({', '.join(['chunks', *arguments])}):\n    for chunk in {loop}(chunks):\n        body({passed})\n"
+    head = f"def {name}({', '.join(['all_chunks', *arguments])}):\n"
+    source = f"{head}    for chunk in {loop}(all_chunks):\n        body({passed})\n"
     function = from_source(name, source, {"body": body, "prange": range, "int64": np.int64})
     return Function(function, parallel=parallel)
 
@@ -182,7 +194,7 @@ def from_source(name: str, source: str, scope: dict[str, Any]) -> Callable:
     return namespace[name]
 
 
-def _compile(function: Callable, stamp: str, *, exact: bool, parallel: bool) -> Callable:
+def _compile(function: Callable, stamp: str, *, exact: bool, parallel: bool, inline: bool) -> Callable:
     import numba
 
     scope = dict(function.__globals__)
@@ -194,7 +206,11 @@ def _compile(function: Callable, stamp: str, *, exact: bool, parallel: bool) -> 
     bound = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
     bound.__module__ = function.__module__
     dispatcher = numba.njit(
-        fastmath=False if exact else set(FASTMATH), parallel=parallel, nogil=True, error_model="numpy"
+        fastmath=False if exact else set(FASTMATH),
+        parallel=parallel,
+        forceinline=inline,
+        nogil=True,
+        error_model="numpy",
     )(bound)
     path, _ = cache.folder()
     if path is not None and not numba.config.DISABLE_JIT:

@@ -1,0 +1,120 @@
+"""Results as text and as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    """A suite's result for people; the last lines are the mean and the worst ratio."""
+    peers, rows = result["peers"], result["rows"]
+    columns = _columns(rows)
+    head = ["", *[n for peer in peers for n in [peer, *[f"{peer} {c}" for c in columns.get(peer, [])]]]]
+    body = [_line(row, peers, columns) for row in rows]
+    lines = [f"{name}: {result['title']}", *_aligned([[*head, "ratio", "best peer", "target"], *body]), ""]
+    for peer, state in peers.items():
+        if state["status"] != "ready":
+            lines += [f"{peer} is {state['status']}: {state['why']}", ""]
+    for row in rows:
+        for peer, measured in row["peers"].items():
+            if "error" in measured and peers[peer]["status"] == "ready":
+                lines += [f"{peer} failed at {row['case']}:", measured["error"].rstrip(), ""]
+        if row["differ"]:
+            lines += [f"{row['case']}: the results of {', '.join(row['differ'])} differ from ours", ""]
+    return "\n".join(lines + _conclusion(result["summary"]))
+
+
+def write(path: Path, results: dict[str, dict[str, Any]], options: dict[str, Any]) -> None:
+    """The results of one or more suites as a JSON file."""
+    content = {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "options": options,
+        "benchmarks": results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def machine() -> dict[str, Any]:
+    """The processor's name, the number of cores, the system, and how busy it was."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {"cpu": _processor(), "cores": allowed, "system": f"{platform.system()} {platform.machine()}", "load": load}
+
+
+def readable(number: float | None, unit: str) -> str:
+    """A number with its unit: seconds as µs, ms or s."""
+    if number is None:
+        return ""
+    if unit != "s":
+        return f"{number:.4g} {unit}"
+    for factor, name in ((1e6, "µs"), (1e3, "ms")):
+        if number * factor < 999.5:
+            return f"{_three_digits(number * factor)} {name}"
+    return f"{_three_digits(number)} s"
+
+
+def _three_digits(number: float) -> str:
+    return f"{number:.{0 if number >= 99.5 else 1 if number >= 9.95 else 2}f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(reversed([(k.strip(), v.strip()) for k, _, v in (line.partition(":") for line in lines)]))
+    family = f"family {fields['cpu family']}, model {fields['model']}" if "cpu family" in fields else ""
+    return " ".join(filter(None, [fields.get("model name", platform.machine()), f"({family})" if family else ""]))
+
+
+def _columns(rows: list[dict]) -> dict[str, list[str]]:
+    """The further columns of each peer, in the order of their first appearance."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for peer, measured in row["peers"].items():
+            names = found.setdefault(peer, [])
+            names += [n for n in measured.get("columns", {}) if n not in names]
+    return found
+
+
+def _line(row: dict, peers: dict, columns: dict[str, list[str]]) -> list[str]:
+    cells = [row["case"]]
+    for peer, state in peers.items():
+        measured = row["peers"].get(peer)
+        if measured is None:
+            cells.append(state["status"] if state["status"] != "ready" else "")
+        else:
+            cells.append("failed" if "error" in measured else readable(measured["median"], row["unit"]))
+        more = (measured or {}).get("columns", {})
+        cells += [readable(more.get(c), row["unit"]) for c in columns.get(peer, [])]
+    verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+    return [*cells, ratio, row["best"] or "", f"{row['target']} {verdict}".strip()]
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    words = (0, len(widths) - 2, len(widths) - 1)  # columns that are no numbers
+
+    def padded(line: list[str]) -> str:
+        return "  ".join(c.ljust(w) if i in words else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths)))
+
+    return [padded(line).rstrip() for line in lines]
+
+
+def _conclusion(summary: dict) -> list[str]:
+    missed = [f"targets missed: {', '.join(summary['missed'])}"] if summary["missed"] else []
+    if summary["worst"] is None:
+        return [*missed, "no peer to compare with"]
+    return [
+        *missed,
+        f"geometric mean: {summary['geometric_mean']:.2f}x as fast as the best peer",
+        f"worst: {summary['worst']['ratio']:.2f}x, {summary['worst']['case']}",
+    ]

@@ -1,0 +1,207 @@
+"""Batch norm rescues a 10-layer network: input → (dense → batch norm → activation) × 10 → output, with and without.
+
+    python examples/mlp10.py                                # MNIST, or drawn digits where it can't be had
+    python examples/mlp10.py --activation sigmoid --lr 1 --epochs 2
+    python examples/mlp10.py --norm batch --epochs 10 --lr 0.1 --resume
+
+Prints a table, and writes history.json, curves.png (with matplotlib) and a checkpoint for each network to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+import minigrad_norms as norms
+from minigrad import data, nn, training
+from minigrad.errors import DataError, MinigradError, TrainingError
+
+
+@dataclass
+class Outcome:
+    """What one network came to."""
+
+    name: str
+    accuracy: float = 0.0
+    loss: float = float("nan")
+    steps_per_second: float = 0.0
+    steps: int = 0
+    note: str = ""
+    history: dict[str, Any] = field(default_factory=dict)
+
+
+def build(norm: str, activation: str, width: int, init_std: float, seed: int) -> nn.Sequential:
+    """The 10-layer network."""
+    weights = nn.initializers.random_normal(stddev=init_std)
+    layers: list[Any] = []
+    for _ in range(10):
+        layers.append(nn.Dense(width, use_bias=norm == "none", kernel_initializer=weights))
+        if norm == "batch":
+            layers.append(norms.BatchNormalization())
+        layers.append(nn.Activation(activation))
+    layers.append(nn.Dense(10, kernel_initializer=weights))
+    model = nn.Sequential(layers, name=f"mlp10_{norm}")
+    model.set_generator(mg.random.Generator(seed))
+    return model
+
+
+class TestAccuracy(training.Callback):
+    """Measures test accuracy every so many steps, for the curves."""
+
+    def __init__(self, model: nn.Layer, x: np.ndarray, y: np.ndarray, every: int):
+        self.model, self.x, self.y, self.every = model, x, y, every
+
+    def on_step_end(self, step: int, values: dict[str, float]) -> None:
+        if step % self.every == 0:
+            scores = training.evaluate(self.model, self.x, self.y, batch_size=2000)
+            self.history.curves.setdefault("test accuracy", []).append([step, scores["accuracy"]])
+
+
+def train(norm: str, options: argparse.Namespace, arrays: tuple[np.ndarray, ...]) -> Outcome:
+    """Train one network and measure it on the test set."""
+    x, y, x_test, y_test = arrays
+    model = build(norm, options.activation, options.width, options.init_std, options.seed)
+    optimizer = mg.optim.SGD(options.lr)
+    outcome = Outcome("with batch norm" if norm == "batch" else "without")
+    total = options.max_steps or options.epochs * -(-len(x) // options.batch_size)
+    every = max(1, total // 40)
+    watcher = TestAccuracy(model, x_test[:2000], y_test[:2000], every)
+    print(f"{outcome.name}: training for {total} steps", file=sys.stderr)
+    try:
+        history = training.fit(
+            model,
+            x,
+            y,
+            optimizer=optimizer,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            max_steps=options.max_steps,
+            metrics=["accuracy"],
+            seed=options.seed,
+            callbacks=[watcher],
+            progress=not options.quiet,
+            save_to=options.out / f"checkpoint-{norm}.npz",
+            resume=options.resume,
+        )
+    except TrainingError as error:
+        history = error.history  # type: ignore[attr-defined]
+        outcome.note = f"diverged at step {error.step}"  # type: ignore[attr-defined]
+        print(f"{outcome.name}: {error}", file=sys.stderr)
+    scores = training.evaluate(model, x_test, y_test, batch_size=2000)
+    outcome.accuracy, outcome.loss = scores["accuracy"], scores["loss"]
+    outcome.steps = len(history.losses)
+    outcome.steps_per_second = history.steps_per_second
+    outcome.history = history.as_dict()
+    return outcome
+
+
+def load(options: argparse.Namespace) -> tuple[str, tuple[np.ndarray, ...]]:
+    """The data set's name, and images as rows in [0, 1] with their labels."""
+    if options.data == "auto":
+        try:
+            found = data.mnist()
+        except DataError as error:
+            print(f"MNIST can't be had ({str(error).splitlines()[0]}); using drawn digits instead", file=sys.stderr)
+            found = data.glyph_dataset(20000, 4000, seed=options.seed)
+    elif options.data == "glyphs":
+        found = data.glyph_dataset(20000, 4000, seed=options.seed)
+    else:
+        found = getattr(data, options.data)()
+    rows = [a.reshape(len(a), -1).astype(np.float32) / 255 for a in (found.x_train, found.x_test)]
+    return found.name, (rows[0], found.y_train, rows[1], found.y_test)
+
+
+def table(name: str, options: argparse.Namespace, outcomes: list[Outcome]) -> str:
+    """The results as text."""
+    head = (
+        f"{name}, 10 layers of width {options.width}, {options.activation}, lr {options.lr:g}, "
+        f"batch {options.batch_size}, weights N(0, {options.init_std:g}²)"
+    )
+    lines = [head, f"{'network':<18}{'steps':>8}{'test accuracy':>15}{'test loss':>12}{'steps/s':>10}"]
+    for o in outcomes:
+        lines.append(
+            f"{o.name:<18}{o.steps:>8}{o.accuracy:>15.4f}{o.loss:>12.4f}{o.steps_per_second:>10.0f}  {o.note}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def draw(path: Path, title: str, outcomes: list[Outcome]) -> bool:
+    """Test accuracy and training loss over steps; False if matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    accuracy, loss = figure.subplots(1, 2)
+    for o, colour in zip(outcomes, ("#d95f02", "#1f78b4")):
+        curve = o.history["curves"].get("test accuracy", [])
+        accuracy.plot([step for step, _ in curve], [value for _, value in curve], color=colour, label=o.name)
+        losses = np.asarray(o.history["losses"])
+        window = max(1, len(losses) // 200)
+        if len(losses) >= window:
+            smooth = np.convolve(losses, np.ones(window) / window, "valid")
+            loss.plot(np.arange(len(smooth)) + window, smooth, color=colour, label=o.name)
+    accuracy.set(xlabel="step", ylabel="test accuracy", ylim=(0, 1))
+    loss.set(xlabel="step", ylabel="training loss")
+    for axes in (accuracy, loss):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--activation", choices=("relu", "sigmoid", "tanh"), default="relu")
+    parser.add_argument("--norm", choices=("batch", "none", "both"), default="both")
+    parser.add_argument("--lr", type=float, default=0.01, help="learning rate of plain SGD (default 0.01)")
+    parser.add_argument("--batch-size", type=int, default=60)
+    parser.add_argument("--width", type=int, default=100, help="units of each hidden layer")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps")
+    parser.add_argument("--init-std", type=float, default=0.05, help="standard deviation of the first weights")
+    parser.add_argument("--data", choices=("auto", "mnist", "fashion_mnist", "glyphs"), default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/mlp10"))
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the experiment; the result is the exit status."""
+    options = parse(arguments)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        name, arrays = load(options)
+        kinds = ("none", "batch") if options.norm == "both" else (options.norm,)
+        outcomes = [train(kind, options, arrays) for kind in kinds]
+    except MinigradError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted; --resume continues from the checkpoint in {options.out}", file=sys.stderr)
+        return 130
+    text = table(name, options, outcomes)
+    print(text)
+    content = {"data": name, "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}}
+    content["outcomes"] = [vars(o) for o in outcomes]  # type: ignore[assignment]
+    (options.out / "history.json").write_text(json.dumps(content, indent=1))
+    drawn = draw(options.out / "curves.png", text.splitlines()[0], outcomes)
+    print(f"written to {options.out}: history.json{', curves.png' if drawn else ''} and checkpoints", file=sys.stderr)
+    if not drawn:
+        print("curves.png needs matplotlib: pip install 'minigrad[plots]'", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The command line: ``python -m minigrad info | check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minigrad import plugins, primitive
+from minigrad.errors import ArgumentError
+from minigrad.gradcheck.primitives import CHECKS, check_primitive
+from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Report
+from minigrad.plugins import Plugin
+from minigrad.primitive import Primitive
+
+_CELLS = {PASSED: "ok", FAILED: "FAILED", INCONCLUSIVE: "?"}
+_HEADS = {
+    "cpu float32": "float32",
+    "cpu float64": "float64",
+    "central differences": "vjp",
+    "complex step": "complex",
+    "second order": "2nd order",
+    "bad input": "errors",
+}
+_CHECK_HELP = """\
+columns: infer (promised shapes and dtypes), float32 and float64 (the CPU's kernel against the reference),
+layouts (strided inputs give the same bits), vjp (against central differences), adjoint (jvp against vjp),
+complex (jvp against the complex step), 2nd order (the derivative of the vjp), errors (bad inputs get theirs).
+cells: ok, FAILED, ? (INCONCLUSIVE: the check would not have seen an error), - (there is nothing to check).
+exit status: 0 if all passed, 1 if a check failed or was inconclusive, or a plugin is broken, 2 for a wrong command.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the result is the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = _info() if options.command == "info" else _check(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the exit's own flush would fail again
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m minigrad", description="minigrad's own tools")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="devices, threads, BLAS, cache and plugins in force")
+    checker = commands.add_parser(
+        "check",
+        help="check primitives: kernels, derivatives, errors",
+        description="Check primitives on their samples: kernels, first and second derivatives, errors.",
+        epilog=_CHECK_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    checker.add_argument("names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all")
+    checker.add_argument("--order", type=int, choices=(1, 2), default=2, help="of derivatives (default 2)")
+    checker.add_argument("--seed", type=int, default=0, help="of samples and cotangents (default 0)")
+    checker.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    return parser
+
+
+def _info() -> int:
+    from minigrad import _info
+
+    print("\n".join(_info.lines()))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    try:
+        subjects, broken = _subjects(options.names)
+        if options.json:
+            options.json.touch()  # what can't be written is better known before the checks than after
+    except (ArgumentError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    reports = _run(subjects, options)
+    undone = [r for r in reports if r.verdict != PASSED]
+    for report in undone:
+        for line in report.lines(failures_only=True):
+            print(f"{report.subject}: {line}")
+    for plugin in broken:
+        print(plugin.error)
+    counts = {v: sum(r.verdict == v for r in reports) for v in (PASSED, FAILED, INCONCLUSIVE)}
+    print(f"{len(reports)} primitives: {', '.join(f'{n} {verdict.lower()}' for verdict, n in counts.items())}")
+    if undone:
+        again = [*[r.subject for r in undone], "--seed", str(options.seed), "--order", str(options.order)]
+        print(f"again: python -m minigrad check {' '.join(again)}")
+    if options.json:
+        options.json.write_text(json.dumps(_as_json(options, reports, broken), indent=1, allow_nan=False) + "\n")
+    return 1 if undone or broken else 0
+
+
+def _subjects(names: Sequence[str]) -> tuple[list[Primitive], list[Plugin]]:
+    """The primitives that are meant, and the plugins among them that can't be loaded."""
+    if not names:
+        loaded = plugins.load_all()
+        return primitive.primitives(), [p for p in loaded if p.error]
+    subjects: dict[str, Primitive] = {}
+    broken: dict[str, Plugin] = {}
+    for name in names:
+        namespace, separator, _ = name.partition("::")
+        if namespace in plugins.names():
+            plugin = plugins.report(namespace)
+            if plugin.error:
+                broken[namespace] = plugin
+                continue
+        found = [primitive.get(name)] if separator else primitive.primitives(name)
+        if not found:
+            known = sorted({*primitive.namespaces(), *plugins.names()})
+            raise ArgumentError(f"check: there are no primitives in {name!r}, there are some in {', '.join(known)}")
+        subjects.update({p.name: p for p in found})
+    return list(subjects.values()), list(broken.values())
+
+
+def _run(subjects: Sequence[Primitive], options: argparse.Namespace) -> list[Report]:
+    """Check them one by one: rows of the table to stdout, progress to stderr."""
+    from tqdm import tqdm
+
+    if not subjects:
+        return []
+    width = max(len(p.name) for p in subjects)
+    heads = [_HEADS.get(c, c) for c in CHECKS]
+    print(f"{'primitive':{width}}  {'  '.join(heads)}  {'verdict':12}  seconds")
+    reports = []
+    pause = 0.1 if sys.stderr.isatty() else 5.0  # a log gets a line now and then, a terminal a bar that moves
+    with tqdm(subjects, unit="primitive", file=sys.stderr, leave=False, mininterval=pause) as bar:
+        for p in bar:
+            bar.set_description(p.name, refresh=False)
+            reports.append(check_primitive(p, seed=options.seed, order=options.order))
+            bar.write(_row(reports[-1], width, heads), file=sys.stdout)
+            sys.stdout.flush()
+    return reports
+
+
+def _row(report: Report, width: int, heads: list[str]) -> str:
+    verdicts = {r.check: _CELLS[r.verdict] for r in report.results}
+    cells = [f"{verdicts.get(c, '-'):^{len(h)}}" for c, h in zip(CHECKS, heads)]
+    return f"{report.subject:{width}}  {'  '.join(cells)}  {report.verdict:12}  {report.seconds:7.2f}"
+
+
+def _as_json(options: argparse.Namespace, reports: Sequence[Report], broken: Sequence[Plugin]) -> dict[str, Any]:
+    return {
+        "seed": options.seed,
+        "order": options.order,
+        "primitives": [
+            {
+                "name": r.subject,
+                "verdict": r.verdict,
+                "seconds": r.seconds,
+                "results": [{k: _finite(v) for k, v in vars(result).items()} for result in r.results],
+            }
+            for r in reports
+        ],
+        "broken": {p.name: str(p.error) for p in broken},
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no words for infinities and NaN: they become strings."""
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What is in force on this machine, as lines of text: `python -m minigrad info`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+import textwrap
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from minigrad import _blas, plugins, primitive
+from minigrad.devices import cache, cpu
+
+
+def lines() -> list[str]:
+    """The report: a fact a line, long ones continued below, indented."""
+    import numba
+
+    kernels, why = cache.folder()
+    files = list(kernels.glob("*.kernel")) if kernels else []
+    held = f", {len(files)} kernels, {sum(f.stat().st_size for f in files) / 2**20:.1f} MiB" if kernels else ""
+    free, limit = cpu.pool.free_bytes() / 2**20, cpu.pool.limit / 2**20
+    facts = [
+        ("minigrad", f"{_version()} in {Path(__file__).parent}"),
+        ("python", f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}"),
+        ("packages", f"numpy {np.__version__}, numba {numba.__version__}"),
+        ("devices", "reference (NumPy), cpu (Numba)"),
+        ("threads", f"{numba.get_num_threads()} for kernels, of {os.cpu_count()} processors"),
+        ("blas", f"{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
+        ("cache", f"{kernels or 'none'} ({why}{held})"),
+        ("memory", f"{free:.1f} MiB free in the pool, which keeps at most {limit:.0f}"),
+        ("built in", f"mg: {_listed('mg')}"),
+    ]
+    for plugin in plugins.load_all():
+        what = f"BROKEN: {plugin.error}" if plugin.error else _listed(plugin.name)
+        facts.append(("plugin", f"{plugin.name} ({plugin.module}, {plugin.distribution}): {what}"))
+    return [
+        textwrap.fill(
+            " ".join(fact.split()),
+            width=120,
+            initial_indent=f"{head:<11}",
+            subsequent_indent=" " * 11,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for head, fact in facts
+    ]
+
+
+def blas_name() -> str:
+    """The BLAS that NumPy was built with."""
+    config = np.show_config(mode="dicts")
+    blas = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def blas_kernels() -> str:
+    """The kernel set that NumPy's own OpenBLAS picked for this processor, or ``unknown``."""
+    package = Path(np.__file__).parent
+    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
+        for library in sorted(folder.glob("*openblas*")):
+            for symbol in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
+                try:
+                    function = getattr(ctypes.CDLL(str(library)), symbol)
+                except (OSError, AttributeError):
+                    continue
+                function.restype = ctypes.c_char_p
+                return function().decode()
+    return "unknown"
+
+
+def _listed(namespace: str) -> str:
+    found = [p.name.partition("::")[2] for p in primitive.primitives(namespace)]
+    return f"{len(found)} primitives: {', '.join(found)}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("minigrad")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,196 @@
+"""`check`: the derivatives of a function of tensors against each other and against differences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad import autodiff, dtypes
+from minigrad.errors import ArgumentError, GradientError, MissingRuleError
+from minigrad.gradcheck.differences import ArrayFunction, complex_step, pulled_back
+from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, Report, Result, compare
+from minigrad.primitive import on_device
+from minigrad.tape import no_grad
+from minigrad.tensor import Tensor, as_tensor
+
+_EPS = float(np.finfo(np.float64).eps)
+
+
+def check(
+    fn: Callable,
+    args: Sequence[Any],
+    *,
+    order: int = 2,
+    seed: int = 0,
+    analytic: bool = False,
+    name: str | None = None,
+    numeric: Callable | None = None,
+) -> Report:
+    """Check first and second derivatives of a function of tensors.
+
+    Four checks, element by element, in float64: the gradient against central differences for a random zero-mean
+    cotangent; forward mode against reverse, ⟨Jv, w⟩ = ⟨v, Jᵀw⟩, which holds to rounding; with `analytic`, forward
+    mode against the complex step; and, to second `order`, the gradient of (x, w) ↦ Jᵀw against central differences.
+    Each comes with the error that it could not have seen, and says INCONCLUSIVE if that is not well below its signal.
+
+    Args:
+        fn: takes the arguments as tensors and returns a tensor or a tuple of tensors.
+        args: arrays or tensors; the floats among them are differentiated by, as float64.
+        order: 1 or 2.
+        seed: of the random cotangents and tangents.
+        analytic: whether `fn` is complex differentiable, as written in primitives.
+        name: for the report.
+        numeric: another function from tensors to tensors that serves as truth; `fn` itself by default.
+
+    Raises:
+        ArgumentError: if no argument is a float, or `order` is neither 1 nor 2.
+
+    Example:
+        >>> import minigrad as mg
+        >>> print(mg.gradcheck.check(lambda x: mg.exp(x).sum(), [mg.tensor([0.5, -1.0])]).verdict)
+        passed
+    """
+    if order not in (1, 2):
+        raise ArgumentError(f"check: order is {order!r}, expected 1 or 2")
+    start = time.perf_counter()
+    values = [_as_float64(a) for a in args]
+    wrt = [i for i, v in enumerate(values) if v is not None and v.dtype == np.float64]
+    if not wrt:
+        raise ArgumentError("check: no argument is a floating-point array, so there is no derivative to check")
+    report = Report(name or getattr(fn, "__name__", "function"))
+    try:
+        _check_orders(report, fn, numeric or fn, values, wrt, order, seed, analytic)
+    except (GradientError, MissingRuleError) as error:
+        report.results.append(Result("derivative", FAILED, np.inf, detail=str(error), seed=seed))
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _check_orders(
+    report: Report, fn: Callable, numeric: Callable, values: list, wrt: list[int], order: int, seed: int, analytic: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    differentiable, arrays_of = _on_floats(fn, values, wrt), _as_array_function(numeric, values)
+    outputs, pull = autodiff.vjp(differentiable, *[values[i] for i in wrt])
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    names = [f"argument {i}" for i in wrt]
+    cotangents = [zero_mean(rng, o.shape) for o in outputs]
+    if not any(o.requires_grad for o in outputs):
+        report.results.append(Result("central differences", FAILED, np.inf, detail="no result depends on an argument"))
+        return
+    tensors = tuple(Tensor(w) for w in cotangents)
+    grads = [g.numpy() for g in pull(tensors if len(tensors) > 1 else tensors[0])]
+    report.results.append(against_differences("central differences", names, grads, arrays_of, values, wrt, cotangents, seed))
+    tangents = [rng.standard_normal(values[i].shape) for i in wrt]
+    try:
+        pushed = autodiff.jvp(differentiable, [values[i] for i in wrt], tangents)[1]
+        pushed = [t.numpy() for t in (pushed if isinstance(pushed, tuple) else (pushed,))]
+        report.results.append(adjoint(pushed, cotangents, tangents, grads, seed))
+        if analytic:
+            report.results.append(_against_complex_step(pushed, numeric, values, wrt, tangents, seed))
+    except MissingRuleError as error:
+        report.results.append(Result("adjoint", INCONCLUSIVE, detail=str(error), seed=seed))
+    if order == 2:
+        report.results.append(_second_order(differentiable, [values[i] for i in wrt], cotangents, names, rng, seed))
+
+
+def against_differences(
+    check_name: str,
+    names: list[str],
+    grads: list[np.ndarray],
+    fn: ArrayFunction,
+    values: Sequence[Any],
+    wrt: Sequence[int],
+    cotangents: Sequence[np.ndarray],
+    seed: int,
+) -> Result:
+    """Reverse mode against central differences."""
+    expected, bounds, size = pulled_back(fn, values, wrt, cotangents)
+    own = [b + 64 * _EPS * np.abs(g) for b, g in zip(bounds, expected)]
+    extent = max((float(np.max(np.abs(values[i]), initial=0.0)) for i in wrt), default=1.0)
+    return compare(check_name, names, grads, expected, own, scale=size / max(extent, 1e-300), seed=seed)
+
+
+def adjoint(
+    pushed: list[np.ndarray],
+    cotangents: list[np.ndarray],
+    tangents: list[np.ndarray],
+    pulled: list[np.ndarray],
+    seed: int,
+) -> Result:
+    """⟨Jv, w⟩ = ⟨v, Jᵀw⟩, to the rounding of the two sums."""
+    with np.errstate(all="ignore"):
+        left = np.array(sum(float(np.sum(a * b)) for a, b in zip(pushed, cotangents)))
+        right = np.array(sum(float(np.sum(a * b)) for a, b in zip(tangents, pulled)))
+        terms = sum(float(np.sum(np.abs(a * b))) for a, b in [*zip(pushed, cotangents), *zip(tangents, pulled)])
+    return compare("adjoint", ["⟨Jv, w⟩"], [left], [right], [np.array(4096 * _EPS * terms)], scale=1.0, seed=seed)
+
+
+def zero_mean(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A random cotangent whose mean is 0, to which no normalization is blind."""
+    w = rng.standard_normal(shape)
+    return np.asarray(w - w.mean()) if w.size > 2 else np.asarray(w)
+
+
+def _against_complex_step(
+    pushed: list[np.ndarray], fn: Callable, values: list, wrt: list[int], tangents: list[np.ndarray], seed: int
+) -> Result:
+    with on_device("reference"):
+        expected = complex_step(_as_array_function(fn, values), values, wrt, tangents)
+    bounds = [
+        np.asarray(4096 * _EPS * np.maximum(np.abs(e), np.max(np.abs(e), initial=0.0))) for e in expected
+    ]
+    names = [f"result {i}" for i in range(len(expected))]
+    return compare("complex step", names, pushed, expected, bounds, scale=1.0, seed=seed)
+
+
+def _second_order(
+    fn: Callable, args: list[np.ndarray], cotangents: list[np.ndarray], names: list[str], rng: np.random.Generator, seed: int
+) -> Result:
+    """The first-order check of (x, w) ↦ Jᵀw, whose Jᵀw the checks before have vouched for."""
+
+    def pulled(*values: Tensor) -> tuple[Tensor, ...]:
+        result, pull = autodiff.vjp(fn, *values[: len(args)])
+        ws = values[len(args) :]
+        return pull(ws if isinstance(result, tuple) else ws[0])
+
+    inputs = [*args, *cotangents]
+    outputs, pull = autodiff.vjp(pulled, *inputs)
+    weights = [zero_mean(rng, o.shape) for o in outputs]
+    grads = [g.numpy() for g in pull(tuple(Tensor(w) for w in weights))]
+    labels = [*names, *[f"cotangent {i}" for i in range(len(cotangents))]]
+    wrt = list(range(len(inputs)))
+    return against_differences(
+        "second order", labels, grads, _as_array_function(pulled, inputs), inputs, wrt, weights, seed
+    )
+
+
+def _on_floats(fn: Callable, values: list, wrt: list[int]) -> Callable:
+    """`fn` as a function of its floating-point arguments alone."""
+
+    def wrapped(*floats: Tensor) -> Any:
+        full = [None if v is None else Tensor(v) for v in values]
+        for i, x in zip(wrt, floats):
+            full[i] = x
+        return fn(*full)
+
+    return wrapped
+
+
+def _as_array_function(fn: Callable, values: list) -> ArrayFunction:
+    def wrapped(*arrays: Any) -> list[np.ndarray]:
+        with no_grad():
+            result = fn(*[None if a is None else Tensor(np.asarray(a)) for a in arrays])
+        return [t._data for t in (result if isinstance(result, tuple) else (result,))]
+
+    return wrapped
+
+
+def _as_float64(value: Any) -> np.ndarray | None:
+    if value is None:
+        return None
+    array = np.array(as_tensor(value)._data)
+    return array.astype(np.float64) if dtypes.is_differentiable(array.dtype) else array

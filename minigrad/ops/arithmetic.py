@@ -1,0 +1,406 @@
+"""Elementwise arithmetic, comparison, selection and the elementary functions, named as NumPy names them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes, scalar
+from minigrad.elementwise import elementwise, promoted
+from minigrad.errors import ArgumentError, ArgumentTypeError
+from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.tensor import Tensor, as_tensor
+
+
+def _samples(*groups: tuple, floor: float | None = None, ceiling: float | None = None) -> Any:
+    """A samples rule: standard normal values of these shapes, moved into (floor, ceiling) where a domain asks it."""
+
+    def rule(rng: np.random.Generator) -> Any:
+        for shapes in groups:
+            values = [rng.standard_normal(s) for s in shapes]
+            if floor is not None and ceiling is not None:
+                values = [floor + (ceiling - floor) / (1 + np.exp(-v)) for v in values]
+            elif floor is not None:
+                values = [floor + np.abs(v) + 0.1 for v in values]
+            yield Sample(tuple(np.asarray(v) for v in values))
+
+    return rule
+
+
+_positive = _samples(((2, 3),), ((5,),), ((),), ((0, 3),), floor=0.0)
+_apart = _samples(((2, 3), (2, 3)), ((3, 1), (1, 4)), ((), (4,)), ((0, 3), (1, 3)), ((1,), (2, 1, 5)), ((), ()))
+
+
+@elementwise("mg::add", floats=False, samples=_apart)
+def _add(x, y):
+    return x + y
+
+
+@elementwise("mg::sub", floats=False, samples=_apart)
+def _sub(x, y):
+    return x - y
+
+
+@elementwise("mg::mul", floats=False, samples=_apart)
+def _mul(x, y):
+    return x * y
+
+
+@elementwise("mg::div", samples=_apart)
+def _div(x, y):
+    return x / y
+
+
+@elementwise("mg::neg", floats=False)
+def _neg(x):
+    return -x
+
+
+@elementwise("mg::abs", floats=False)
+def _abs(x):
+    return scalar.abs(x)
+
+
+@elementwise("mg::sign", floats=False)
+def _sign(x):
+    return scalar.sign(x)
+
+
+@elementwise("mg::floor")
+def _floor(x):
+    return scalar.floor(x)
+
+
+@elementwise("mg::pow", floats=False, samples=_samples(((2, 3), (2, 3)), ((3, 1), (4,)), ((), ()), floor=0.2, ceiling=3.0))
+def _pow(x, y):
+    return x**y
+
+
+@elementwise("mg::square", floats=False)
+def _square(x):
+    return x * x
+
+
+@elementwise("mg::sqrt", samples=_positive)
+def _sqrt(x):
+    return scalar.sqrt(x)
+
+
+@elementwise("mg::rsqrt", samples=_positive, derivatives=lambda x, out: (-0.5 * out * out * out,))
+def _rsqrt(x):
+    return 1 / scalar.sqrt(x)
+
+
+@elementwise("mg::exp")
+def _exp(x):
+    return scalar.exp(x)
+
+
+@elementwise("mg::expm1")
+def _expm1(x):
+    return scalar.expm1(x)
+
+
+@elementwise("mg::log", samples=_positive)
+def _log(x):
+    return scalar.log(x)
+
+
+@elementwise("mg::log1p", samples=_positive)
+def _log1p(x):
+    return scalar.log1p(x)
+
+
+@elementwise("mg::sin")
+def _sin(x):
+    return scalar.sin(x)
+
+
+@elementwise("mg::cos")
+def _cos(x):
+    return scalar.cos(x)
+
+
+@elementwise("mg::erf")
+def _erf(x):
+    return scalar.erf(x)
+
+
+@elementwise("mg::maximum", floats=False, samples=_apart)
+def _maximum(x, y):
+    return scalar.maximum(x, y)
+
+
+@elementwise("mg::minimum", floats=False, samples=_apart)
+def _minimum(x, y):
+    return scalar.minimum(x, y)
+
+
+@elementwise("mg::greater", floats=False, samples=_apart)
+def _greater(x, y):
+    return x > y
+
+
+@elementwise("mg::greater_equal", floats=False, samples=_apart)
+def _greater_equal(x, y):
+    return x >= y
+
+
+@elementwise("mg::equal", floats=False, samples=_apart)
+def _equal(x, y):
+    return x == y
+
+
+@elementwise("mg::not_equal", floats=False, samples=_apart)
+def _not_equal(x, y):
+    return x != y
+
+
+def _clip_samples(rng: np.random.Generator) -> Any:
+    yield Sample((rng.standard_normal((3, 5)), np.asarray(-0.5), np.asarray(0.7)))
+    yield Sample((rng.standard_normal((4,)), np.full((4,), -0.2), np.asarray(np.inf)), differentiable=False)
+
+
+@elementwise("mg::clip", floats=False, samples=_clip_samples)
+def _clip(x, low, high):
+    return scalar.select(x < low, low, scalar.select(x > high, high, x))
+
+
+def add(x: Any, y: Any) -> Tensor:
+    """``x + y``, element by element, with broadcasting and dtypes as in NumPy.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.add(mg.tensor([[1.0], [2.0]]), mg.tensor([10.0, 20.0]))
+        tensor([[11., 21.],
+                [12., 22.]], dtype=float32)
+    """
+    return _add(x, y)
+
+
+def subtract(x: Any, y: Any) -> Tensor:
+    """``x - y``, element by element."""
+    return _sub(x, y)
+
+
+def multiply(x: Any, y: Any) -> Tensor:
+    """``x * y``, element by element."""
+    return _mul(x, y)
+
+
+def divide(x: Any, y: Any) -> Tensor:
+    """``x / y``, element by element; integers are divided as floats."""
+    return _div(x, y)
+
+
+def negative(x: Any) -> Tensor:
+    """``-x``, element by element."""
+    return _neg(x)
+
+
+def absolute(x: Any) -> Tensor:
+    """|x|, element by element. The derivative at 0 is 0."""
+    return _abs(x)
+
+
+def sign(x: Any) -> Tensor:
+    """-1, 0 or 1, element by element. Its derivative is 0."""
+    return _sign(x)
+
+
+def floor(x: Any) -> Tensor:
+    """The largest integer not above x, as a float. Its derivative is 0."""
+    return _floor(x)
+
+
+def power(x: Any, y: Any) -> Tensor:
+    """``x ** y``, element by element.
+
+    d/dx = y·x^(y−1), also for negative x with integral y; d/dy = x^y·log x, 0 at x = 0 with y ≥ 0.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.power(mg.tensor([-2.0, 3.0]), 2)
+        tensor([4., 9.], dtype=float32)
+    """
+    if isinstance(y, (int, float)) and y == 2:
+        return _square(x)
+    if isinstance(y, float) and y == 0.5:
+        return _sqrt(x)
+    return _pow(x, y)
+
+
+def square(x: Any) -> Tensor:
+    """``x * x``, element by element."""
+    return _square(x)
+
+
+def sqrt(x: Any) -> Tensor:
+    """The square root, NaN for negative x. The derivative at 0 is infinite."""
+    return _sqrt(x)
+
+
+def rsqrt(x: Any) -> Tensor:
+    """1/√x, element by element."""
+    return _rsqrt(x)
+
+
+def exp(x: Any) -> Tensor:
+    """eˣ, element by element.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.exp(mg.tensor([0.0, 1.0]))
+        tensor([1.       , 2.7182817], dtype=float32)
+    """
+    return _exp(x)
+
+
+def expm1(x: Any) -> Tensor:
+    """eˣ − 1, exact for small x too."""
+    return _expm1(x)
+
+
+def log(x: Any) -> Tensor:
+    """The natural logarithm: −∞ at 0, NaN below."""
+    return _log(x)
+
+
+def log1p(x: Any) -> Tensor:
+    """log(1 + x), exact for small x too."""
+    return _log1p(x)
+
+
+def sin(x: Any) -> Tensor:
+    """The sine of x in radians."""
+    return _sin(x)
+
+
+def cos(x: Any) -> Tensor:
+    """The cosine of x in radians."""
+    return _cos(x)
+
+
+def erf(x: Any) -> Tensor:
+    """The error function 2/√π ∫₀ˣ exp(−t²) dt."""
+    return _erf(x)
+
+
+def maximum(x: Any, y: Any) -> Tensor:
+    """The larger of two, element by element; NaN if either is. Where they are equal the gradient goes to x."""
+    return _maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Tensor:
+    """The smaller of two, element by element; NaN if either is. Where they are equal the gradient goes to x."""
+    return _minimum(x, y)
+
+
+def greater(x: Any, y: Any) -> Tensor:
+    """``x > y`` as booleans."""
+    return _greater(x, y)
+
+
+def greater_equal(x: Any, y: Any) -> Tensor:
+    """``x >= y`` as booleans."""
+    return _greater_equal(x, y)
+
+
+def less(x: Any, y: Any) -> Tensor:
+    """``x < y`` as booleans."""
+    return _greater(y, x)
+
+
+def less_equal(x: Any, y: Any) -> Tensor:
+    """``x <= y`` as booleans."""
+    return _greater_equal(y, x)
+
+
+def equal(x: Any, y: Any) -> Tensor:
+    """``x == y`` as booleans."""
+    return _equal(x, y)
+
+
+def not_equal(x: Any, y: Any) -> Tensor:
+    """``x != y`` as booleans."""
+    return _not_equal(x, y)
+
+
+def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
+    """x limited to [low, high]; None leaves a side open. The gradient is 1 inside and at the limits, else 0.
+
+    Raises:
+        ArgumentError: if both limits are numbers and low > high, or both are None.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.clip(mg.tensor([-2.0, 0.5, 2.0]), -1, 1)
+        tensor([-1. ,  0.5,  1. ], dtype=float32)
+    """
+    if low is None and high is None:
+        raise ArgumentError("clip: low and high are both None, expected at least one limit")
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+        raise ArgumentError(f"clip: low is {low}, above high = {high}")
+    if high is None:
+        return _maximum(x, low)
+    if low is None:
+        return _minimum(x, high)
+    return _clip(x, low, high)
+
+
+where_p = Primitive("mg::where")
+
+
+@where_p.infer
+def _(condition, x, y):
+    if condition.dtype != dtypes.bool_:
+        raise ArgumentTypeError(f"where: condition has dtype {condition.dtype}, expected bool")
+    dtype = dtypes.require_same("where", x=x.dtype, y=y.dtype)
+    return Abstract(np.broadcast_shapes(condition.shape, x.shape, y.shape), dtype)
+
+
+@where_p.kernel("reference", "cpu")
+def _(condition, x, y):
+    return np.where(condition, x, y)
+
+
+@where_p.vjp(saves=("condition",))
+def _(ct, saved, needs):
+    _, x, y = saved.shapes
+    zero = Tensor(np.zeros((), ct.dtype))
+    return (
+        None,
+        where_p(saved.condition, ct, zero).sum_to(x) if needs[1] else None,
+        where_p(saved.condition, zero, ct).sum_to(y) if needs[2] else None,
+    )
+
+
+@where_p.jvp
+def _(tangents, primals, outputs):
+    _, tx, ty = tangents
+    zero = Tensor(np.zeros((), outputs[0].dtype))
+    result = where_p(primals[0], zero if tx is None else tx, zero if ty is None else ty)
+    return result if result.shape == outputs[0].shape else result.broadcast_to(outputs[0].shape)
+
+
+@where_p.samples
+def _(rng):
+    some = np.array([[True, False, True], [False, True, False]])
+    yield Sample((some, rng.standard_normal((2, 3)), rng.standard_normal((2, 3))))
+    yield Sample((some[:, :1], rng.standard_normal((3,)), rng.standard_normal(())))
+    yield Sample((rng.random((0, 2)) > 0.5, rng.standard_normal((2,)), rng.standard_normal((1, 2))))
+    yield Sample((rng.random((2,)), np.ones(2), np.ones(2)), error=ArgumentTypeError, match="condition has dtype")
+
+
+def where(condition: Any, x: Any, y: Any) -> Tensor:
+    """x where the condition holds, else y; broadcast. The gradient flows to the one that was taken.
+
+    Example:
+        >>> import minigrad as mg
+        >>> x = mg.tensor([-1.0, 2.0])
+        >>> mg.where(x > 0, x, 0.0)
+        tensor([0., 2.], dtype=float32)
+    """
+    x, y = promoted("where", (x, y))
+    return where_p(as_tensor(condition), x, y)

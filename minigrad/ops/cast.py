@@ -1,0 +1,100 @@
+"""Casts and copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.errors import DTypeError
+from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.tensor import Tensor, as_tensor
+
+cast_p = Primitive("mg::cast", analytic=False)
+copy_p = Primitive("mg::copy")
+
+
+@cast_p.infer
+def _(x, *, dtype, source):
+    if x.dtype != source:
+        raise DTypeError(f"cast: x has dtype {x.dtype}, expected {source} as source says")
+    return Abstract(x.shape, dtypes.as_dtype(dtype))
+
+
+@cast_p.kernel("reference", "cpu")
+def _(x, *, dtype, source):
+    with np.errstate(all="ignore"):
+        return x.astype(dtype)
+
+
+@cast_p.vjp()
+def _(ct, saved, needs, *, dtype, source):
+    return astype(ct, source)
+
+
+@cast_p.jvp
+def _(tangents, primals, outputs, *, dtype, source):
+    return astype(tangents[0], outputs[0].dtype) if dtypes.is_differentiable(outputs[0].dtype) else None
+
+
+@cast_p.samples
+def _(rng):
+    for shape in [(2, 3), (), (0, 2)]:
+        x = rng.standard_normal(shape)
+        yield Sample((x,), {"dtype": "float64", "source": "float64"}, wide=("x",))
+        yield Sample((x,), {"dtype": "float32", "source": "float64"}, wide=("x",), differentiable=False)
+        yield Sample((x,), {"dtype": "int32", "source": "float64"}, wide=("x",))
+    yield Sample((np.ones(2),), {"dtype": "str", "source": "float64"}, error=DTypeError, match="numbers and booleans")
+
+
+@copy_p.infer
+def _(x):
+    return x
+
+
+@copy_p.kernel("reference", "cpu")
+def _(x):
+    return x.copy()
+
+
+@copy_p.vjp()
+def _(ct, saved, needs):
+    return ct
+
+
+@copy_p.jvp
+def _(tangents, primals, outputs):
+    return tangents[0]
+
+
+@copy_p.samples
+def _(rng):
+    yield Sample((rng.standard_normal((2, 3)),))
+    yield Sample((np.empty((0, 2)),))
+
+
+def astype(x: Any, dtype: Any) -> Tensor:
+    """x in another dtype; x itself if it has that dtype. The gradient is cast back.
+
+    Raises:
+        DTypeError: for a dtype that tensors don't have.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.astype(mg.tensor([1.7, -1.7]), "int32")
+        tensor([ 1, -1], dtype=int32)
+    """
+    x = as_tensor(x)
+    target = dtypes.as_dtype(dtype)
+    return x if x.dtype == target else cast_p(x, dtype=target.name, source=x.dtype.name)
+
+
+def copy(x: Any) -> Tensor:
+    """The same values in memory of their own, differentiable: what a Variable's value now is, whatever it becomes."""
+    return copy_p(as_tensor(x))
+
+
+def stop_gradient(x: Any) -> Tensor:
+    """The same values, constant to every derivative; `Tensor.detach` as a function."""
+    return as_tensor(x).detach()

@@ -1,0 +1,292 @@
+"""CPU kernels of the reductions: sums and centred squares in the (k0, r0, k1, r1) form, carried in float64.
+
+Where the last axis is reduced, each output is the sum of contiguous runs (``rows``); where it is kept, rows are added
+to a row of accumulators (``columns``). Work is cut over outputs, and over what is reduced into one output (`pieces`)
+where outputs are few; the pieces' sums are then combined in their order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import lcm
+from typing import NamedTuple
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.axes import canonical
+from minigrad.devices import cpu
+from minigrad.primitive import Abstract
+
+_NO_WORK = np.empty((1, 1))
+_BLOCK = 1024  # accumulators that stay in the first-level cache, with the rows that are added to them
+_WIDTH = 32  # rows narrower than this are taken several at a time, so many that their width is a multiple of it
+
+
+class Plan(NamedTuple):
+    """How a reduction is cut up. `work` is the shape of the float64 workspace; None where none is needed."""
+
+    permutation: tuple[int, ...] | None
+    columns: bool
+    chunks: int
+    size: int
+    cut: tuple[int, ...]  # (groups, pieces, r0, k1, r1) of rows, (groups, pieces, r0, k1, block, fold) of columns
+    combine: tuple[int, int] | None  # (k1, block) where several pieces make one output
+    work: tuple[int, int] | None
+
+
+@lru_cache(maxsize=4096)
+def plan_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> Plan:
+    """The plan for an array of `shape`, which depends on nothing else: results do not depend on the threads."""
+    k0, r0, k1, r1, permutation = canonical(shape, axes)
+    size, kept = k0 * r0 * k1 * r1, k0 * k1
+    wanted = cpu.chunks_of(size)
+    if r1 == 1 and k1 > 1:
+        block = min(k1, _BLOCK)
+        fold = lcm(k1, _WIDTH) // k1 if k1 < _WIDTH else 1
+        units = k0 * -(-k1 // block)
+        pieces = max(1, min(wanted // max(1, units), r0 // (8 * fold)))
+        groups = units if pieces > 1 else max(1, min(wanted, units))
+        cut: tuple[int, ...] = (groups, pieces, r0, k1, block, fold)
+        combine = (k1, block) if pieces > 1 else None
+        return Plan(permutation, True, groups * pieces, size, cut, combine, (groups * pieces, block * fold))
+    pieces = max(1, min(wanted // max(1, kept), r0 if r0 > 1 else r1 // 4096))
+    groups = kept if pieces > 1 else max(1, min(wanted, kept))
+    cut = (groups, pieces, r0, k1, r1)
+    work = (groups * pieces, 1) if pieces > 1 else None
+    return Plan(permutation, False, groups * pieces, size, cut, (1, 1) if pieces > 1 else None, work)
+
+
+def sum_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
+    """The workspace of `sum_into`."""
+    work = plan_of(shape, axes).work if dtypes.has_kernels(dtype) else None
+    return () if work is None else (Abstract(work, dtypes.float64),)
+
+
+def var_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
+    """The workspace of `var_into`: the accumulators, and in columns their means beside them; the outputs' means."""
+    if not dtypes.has_kernels(dtype):
+        return ()
+    plan = plan_of(shape, axes)
+    chunks, width = plan.work or (1, 1)
+    means = canonical(shape, axes).kept if plan.combine else 1
+    return Abstract((chunks, 2 * width), dtypes.float64), Abstract((means,), dtypes.float64)
+
+
+def sum_into(out: np.ndarray, work: np.ndarray | None, x: np.ndarray, axes: tuple[int, ...], divisor: float) -> None:
+    """Fill `out` with the sums over `axes`, divided by `divisor`."""
+    plan = plan_of(x.shape, axes)
+    x = _flat(x, plan.permutation)
+    out = out.reshape(-1)
+    work = _NO_WORK if work is None else work
+    kernel = _sum_columns if plan.columns else _sum_rows
+    kernel(plan.chunks, plan.size, *plan.cut, out, work, x, divisor)
+    if plan.combine:
+        _combine(out, work, plan.cut[1], *plan.combine, divisor)
+
+
+def var_into(
+    out: np.ndarray,
+    work: np.ndarray,
+    means: np.ndarray,
+    x: np.ndarray,
+    axes: tuple[int, ...],
+    count: float,
+    divisor: float,
+) -> None:
+    """Fill `out` with the sums of (x − mean)² over `axes`, divided by `divisor`; `count` elements make a mean."""
+    plan = plan_of(x.shape, axes)
+    x = _flat(x, plan.permutation)
+    out = out.reshape(-1)
+    if plan.combine:
+        first = _sum_columns if plan.columns else _sum_rows
+        first(plan.chunks, plan.size, *plan.cut, out, work, x, count)
+        _combine(means, work, plan.cut[1], *plan.combine, count)
+    kernel = _squares_columns if plan.columns else _squares_rows
+    kernel(plan.chunks, plan.size, *plan.cut, out, work, means, x, count, divisor)
+    if plan.combine:
+        _combine(out, work, plan.cut[1], *plan.combine, divisor)
+
+
+def _flat(x: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarray:
+    return cpu.contiguous(x if permutation is None else x.transpose(permutation)).reshape(-1)
+
+
+@cpu.jit
+def _total(x):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@cpu.jit
+def _squares(x, mean):
+    total = 0.0
+    for i in range(x.size):
+        d = x[i] - mean
+        total += d * d
+    return total
+
+
+@cpu.chunked
+def _sum_rows(chunk, groups, pieces, r0, k1, r1, out, work, x, divisor):
+    group, piece = chunk // pieces, chunk % pieces
+    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)
+    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)
+    for o in range(group * out.size // groups, (group + 1) * out.size // groups):
+        at = o * r1 if r0 == 1 else ((o // k1 * r0 + low) * k1 + o % k1) * r1
+        total = 0.0
+        for _ in range(low, high):
+            total += _total(x[at + left : at + right])
+            at += k1 * r1
+        if pieces == 1:
+            out[o] = total / divisor
+        else:
+            work[chunk, 0] = total
+
+
+@cpu.chunked
+def _squares_rows(chunk, groups, pieces, r0, k1, r1, out, work, means, x, count, divisor):
+    group, piece = chunk // pieces, chunk % pieces
+    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)
+    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)
+    for o in range(group * out.size // groups, (group + 1) * out.size // groups):
+        start = o * r1 if r0 == 1 else ((o // k1 * r0 + low) * k1 + o % k1) * r1
+        mean = 0.0
+        if pieces == 1:
+            for r in range(high - low):
+                at = start + r * k1 * r1
+                mean += _total(x[at : at + r1])
+            mean /= count
+        else:
+            mean = means[o]
+        total = 0.0
+        for r in range(high - low):
+            at = start + r * k1 * r1
+            total += _squares(x[at + left : at + right], mean)
+        if pieces == 1:
+            out[o] = total / divisor
+        else:
+            work[chunk, 0] = total
+
+
+@cpu.jit
+def _add_rows(acc, x, rows, stride, rest):
+    """acc[j] = Σ x[r·stride + j] over the rows, and one row more of which only `rest` elements are there."""
+    n = acc.size
+    for j in range(n):
+        acc[j] = 0.0
+    at = 0
+    for _ in range(rows // 8):
+        a, b = x[at : at + n], x[at + stride : at + stride + n]
+        c, d = x[at + 2 * stride : at + 2 * stride + n], x[at + 3 * stride : at + 3 * stride + n]
+        e, f = x[at + 4 * stride : at + 4 * stride + n], x[at + 5 * stride : at + 5 * stride + n]
+        g, h = x[at + 6 * stride : at + 6 * stride + n], x[at + 7 * stride : at + 7 * stride + n]
+        for j in range(n):
+            left = (np.float64(a[j]) + np.float64(b[j])) + (np.float64(c[j]) + np.float64(d[j]))
+            right = (np.float64(e[j]) + np.float64(f[j])) + (np.float64(g[j]) + np.float64(h[j]))
+            acc[j] += left + right
+        at += 8 * stride
+    for _ in range(rows % 8):
+        a = x[at : at + n]
+        for j in range(n):
+            acc[j] += a[j]
+        at += stride
+    a = x[at : at + rest]
+    for j in range(rest):
+        acc[j] += a[j]
+
+
+@cpu.jit
+def _add_squares(acc, mean, x, rows, stride, rest):
+    """acc[j] = Σ (x[r·stride + j] − mean[j])², over the same rows."""
+    n = acc.size
+    for j in range(n):
+        acc[j] = 0.0
+    at = 0
+    for _ in range(rows):
+        a = x[at : at + n]
+        for j in range(n):
+            d = a[j] - mean[j]
+            acc[j] += d * d
+        at += stride
+    a = x[at : at + rest]
+    for j in range(rest):
+        d = a[j] - mean[j]
+        acc[j] += d * d
+
+
+@cpu.jit
+def _fold(acc, width, fold):
+    for t in range(1, fold):
+        part = acc[t * width : (t + 1) * width]
+        for j in range(width):
+            acc[j] += part[j]
+
+
+@cpu.chunked
+def _sum_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, x, divisor):
+    group, piece = chunk // pieces, chunk % pieces
+    blocks = (k1 + block - 1) // block
+    units = out.size // k1 * blocks
+    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces
+    for unit in range(group * units // groups, (group + 1) * units // groups):
+        slab, left = unit // blocks, unit % blocks * block
+        width = min(block, k1 - left)
+        acc = work[chunk, : width * fold]
+        part = x[(slab * r0 + low) * k1 + left : (slab * r0 + high) * k1]
+        _add_rows(acc, part, (high - low) // fold, k1 * fold, (high - low) % fold * k1)
+        _fold(acc, width, fold)
+        if pieces == 1:
+            o = out[slab * k1 + left : slab * k1 + left + width]
+            for j in range(width):
+                o[j] = acc[j] / divisor
+
+
+@cpu.chunked
+def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, means, x, count, divisor):
+    group, piece = chunk // pieces, chunk % pieces
+    blocks = (k1 + block - 1) // block
+    units = out.size // k1 * blocks
+    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces
+    for unit in range(group * units // groups, (group + 1) * units // groups):
+        slab, left = unit // blocks, unit % blocks * block
+        width = min(block, k1 - left)
+        acc, mean = work[chunk, : width * fold], work[chunk, block * fold : block * fold + width * fold]
+        part = x[(slab * r0 + low) * k1 + left : (slab * r0 + high) * k1]
+        rows, stride, rest = (high - low) // fold, k1 * fold, (high - low) % fold * k1
+        if pieces == 1:
+            _add_rows(acc, part, rows, stride, rest)
+            _fold(acc, width, fold)
+            for j in range(width):
+                mean[j] = acc[j] / count
+        else:
+            m = means[slab * k1 + left : slab * k1 + left + width]
+            for j in range(width):
+                mean[j] = m[j]
+        for j in range(width, width * fold):
+            mean[j] = mean[j - width]
+        _add_squares(acc, mean, part, rows, stride, rest)
+        _fold(acc, width, fold)
+        if pieces == 1:
+            o = out[slab * k1 + left : slab * k1 + left + width]
+            for j in range(width):
+                o[j] = acc[j] / divisor
+
+
+@cpu.jit
+def _combine(out, work, pieces, k1, block, divisor):
+    """The outputs from their pieces' sums, which stand one below the other, in order."""
+    blocks = (k1 + block - 1) // block
+    for unit in range(out.size // k1 * blocks):
+        slab, left = unit // blocks, unit % blocks * block
+        width = min(block, k1 - left)
+        acc = work[unit * pieces]
+        for p in range(1, pieces):
+            row = work[unit * pieces + p]
+            for j in range(width):
+                acc[j] += row[j]
+        o = out[slab * k1 + left : slab * k1 + left + width]
+        for j in range(width):
+            o[j] = acc[j] / divisor

@@ -1,0 +1,139 @@
+"""The primitives of extremes: max, min, where they are, and any and all. NumPy's loops are fast enough here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.errors import ArgumentError, ShapeError
+from minigrad.ops import arithmetic, cast
+from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, sum_p
+from minigrad.primitive import Primitive, Sample
+from minigrad.tensor import Tensor
+
+max_p = Primitive("mg::max")
+min_p = Primitive("mg::min")
+argmax_p = Primitive("mg::argmax")
+argmin_p = Primitive("mg::argmin")
+any_p = Primitive("mg::any")
+all_p = Primitive("mg::all")
+
+
+def _share(x: Tensor, out: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    """d out/dx: 1 at the extreme element, and where several tie for it an even share, their subgradients' mean.
+
+    NaN over a NaN, which equals nothing. Constant: the second derivative is 0.
+    """
+    ties = cast.astype(arithmetic.equal(x, kept(out, x.shape, axes, keepdims)), out.dtype)
+    return ties / sum_p(ties, axes=axes, keepdims=True)
+
+
+def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
+    @primitive.infer
+    def _(x, *, axes, keepdims):
+        result = reduced(name, x, axes, keepdims, x.dtype)
+        if result.size and not count(x.shape, axes):
+            empty = [a for a in axes if not x.shape[a]]
+            raise ArgumentError(f"{name}: x has shape {x.shape}, expected elements along the reduced axis {empty[0]}")
+        return result
+
+    @primitive.kernel("reference")
+    def _(x, *, axes, keepdims):
+        return ufunc.reduce(x, axis=axes, keepdims=keepdims)
+
+    @primitive.kernel("cpu")
+    def _(out, x, *, axes, keepdims):
+        if axes == (x.ndim - 1,) and 1 < x.shape[-1] <= 16 and out.size >= 1024:
+            # NumPy starts its loop anew for every row: with many short ones, going over columns is faster.
+            best = out.reshape(x.shape[:-1])
+            ufunc(x[..., 0], x[..., 1], best)
+            for i in range(2, x.shape[-1]):
+                ufunc(best, x[..., i], best)
+        else:
+            ufunc.reduce(x, axis=axes, out=out, keepdims=keepdims)
+
+    @primitive.vjp(saves=("x", "out"))
+    def _(ct, saved, needs, *, axes, keepdims):
+        return kept(ct, saved.shapes[0], axes, keepdims) * _share(saved.x, saved.out, axes, keepdims)
+
+    @primitive.jvp
+    def _(tangents, primals, outputs, *, axes, keepdims):
+        return sum_p(_share(primals[0], outputs[0], axes, keepdims) * tangents[0], axes=axes, keepdims=keepdims)
+
+    @primitive.samples
+    def _(rng):
+        yield from reduction_samples(extremes=True)(rng)
+        ties = np.array([[1.0, 2.0, 2.0], [2.0, 1.0, 2.0]])
+        yield Sample((ties,), {"axes": (1,), "keepdims": False}, note="ties", differentiable=False)
+        holes = np.array([[1.0, np.nan, 2.0], [-np.inf, np.inf, 0.0]])
+        yield Sample((holes,), {"axes": (1,), "keepdims": False}, note="NaN and infinities", differentiable=False)
+        bad = {"axes": (1,), "keepdims": False}
+        yield Sample((np.ones((3, 0)),), bad, error=ArgumentError, match="elements along the reduced axis 1")
+
+
+_define_extreme(max_p, "max", np.maximum)
+_define_extreme(min_p, "min", np.minimum)
+
+
+def _define_place(primitive: Primitive, name: str, method: Callable) -> None:
+    @primitive.infer
+    def _(x, *, axis, keepdims):
+        axes = tuple(range(x.ndim)) if axis is None else (axis,)
+        result = reduced(name, x, axes, keepdims, dtypes.int64)
+        if not count(x.shape, axes):
+            where = "" if axis is None else f" along axis {axis}"
+            raise ArgumentError(f"{name}: x has shape {x.shape}, expected elements{where}")
+        return result
+
+    @primitive.kernel("reference")
+    def _(x, *, axis, keepdims):
+        return method(x, axis, keepdims=keepdims)
+
+    @primitive.kernel("cpu")
+    def _(out, x, *, axis, keepdims):
+        method(x, axis, out, keepdims=keepdims)
+
+    @primitive.samples
+    def _(rng):
+        for shape, axis in [((2, 3), 0), ((2, 3), 1), ((4, 2, 3), None), ((), None), ((1,), 0), ((0, 3), 1)]:
+            yield Sample((rng.standard_normal(shape),), {"axis": axis, "keepdims": len(shape) == 3})
+        yield Sample((rng.standard_normal((5, 3)).T,), {"axis": 1, "keepdims": False}, note="transposed")
+        yield Sample((np.array([1.0, 2.0, 2.0]),), {"axis": None, "keepdims": False}, note="ties")
+        yield Sample((np.array([1.0, np.nan, 2.0]),), {"axis": 0, "keepdims": False}, note="NaN")
+        bad: dict[str, Any] = {"axis": 0, "keepdims": False}
+        yield Sample((np.ones((0, 3)),), bad, error=ArgumentError, match="expected elements along axis 0")
+        bad = {"axis": 2, "keepdims": False}
+        yield Sample((np.ones((2, 3)),), bad, error=ShapeError, match="axes 2 is out of range")
+
+
+_define_place(argmax_p, "argmax", np.ndarray.argmax)
+_define_place(argmin_p, "argmin", np.ndarray.argmin)
+
+
+def _define_truth(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
+    @primitive.infer
+    def _(x, *, axes, keepdims):
+        return reduced(name, x, axes, keepdims, dtypes.bool_)
+
+    @primitive.kernel("reference")
+    def _(x, *, axes, keepdims):
+        return ufunc.reduce(x, axis=axes, keepdims=keepdims)
+
+    @primitive.kernel("cpu")
+    def _(out, x, *, axes, keepdims):
+        ufunc.reduce(x, axis=axes, out=out, keepdims=keepdims)
+
+    @primitive.samples
+    def _(rng):
+        for shape, axes in [((2, 3), (0,)), ((2, 3), (0, 1)), ((4, 2, 3), (1,)), ((), ()), ((0, 3), (0,))]:
+            yield Sample((rng.random(shape) > 0.5,), {"axes": axes, "keepdims": len(shape) == 3})
+            yield Sample((np.round(rng.random(shape)),), {"axes": axes, "keepdims": False})
+        bad = {"axes": (2,), "keepdims": False}
+        yield Sample((np.ones((2, 3)),), bad, error=ShapeError, match="axes 2 is out of range")
+
+
+_define_truth(any_p, "any", np.logical_or)
+_define_truth(all_p, "all", np.logical_and)

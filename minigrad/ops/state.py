@@ -1,0 +1,221 @@
+"""Primitives that change Variables in place: assignment and the optimizers' update steps.
+
+The rest of the program is free of side effects. None of these is differentiated: what backward would need of a value
+that was overwritten is gone, which backward notices.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.devices import cpu
+from minigrad.errors import ArgumentTypeError, ShapeError
+from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.tensor import Tensor, Variable, as_tensor
+
+assign_p = Primitive("mg::assign", mutates=("variable",))
+sgd_p = Primitive("mg::sgd", mutates=("param",))
+momentum_p = Primitive("mg::momentum", mutates=("param", "velocity"))
+adam_p = Primitive("mg::adam", mutates=("param", "m", "v"))
+
+
+def _require_like(operation: str, **values: Abstract) -> None:
+    (first, want), *others = values.items()
+    for name, got in others:
+        if got.shape != want.shape or got.dtype != want.dtype:
+            raise ShapeError(
+                f"{operation}: {name} has {got.dtype}{got.shape}, expected {want.dtype}{want.shape} as of {first}"
+            )
+
+
+@assign_p.infer
+def _(variable, value):
+    try:
+        fits = np.broadcast_shapes(variable.shape, value.shape) == variable.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"assign: value has shape {value.shape}, expected {variable.shape} or what broadcasts to it")
+    dtypes.require_same("assign", variable=variable.dtype, value=value.dtype)
+
+
+@assign_p.kernel("cpu")
+def _(out, variable, value):
+    np.copyto(out, value)
+
+
+@assign_p.kernel("reference")
+def _(variable, value):
+    return np.broadcast_to(value, variable.shape).copy()
+
+
+@assign_p.samples
+def _(rng):
+    yield Sample((np.zeros((2, 3)), rng.standard_normal((2, 3))))
+    yield Sample((np.zeros((2, 3)), rng.standard_normal((3,))))
+    yield Sample((np.zeros((0,)), np.zeros((0,))))
+    yield Sample((np.zeros((2, 3)), np.ones((3, 2))), error=ShapeError, match=r"expected \(2, 3\)")
+
+
+# Stochastic gradient descent: p ← p − lr·g, with weight decay added to g where asked for.
+
+
+@cpu.chunked
+def _sgd(chunk, chunks, param, grad, lr, decay):
+    low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
+    p, g = param[low:high], grad[low:high]
+    for i in range(p.size):
+        p[i] -= lr * (g[i] + decay * p[i])
+
+
+@sgd_p.infer
+def _(param, grad, lr, *, weight_decay):
+    _require_like("sgd", param=param, grad=grad)
+
+
+@sgd_p.kernel("cpu")
+def _(out, param, grad, lr, *, weight_decay):
+    chunks, kind = cpu.chunks_of(out.size), out.dtype.type
+    grad = cpu.contiguous(grad).reshape(-1)
+    _sgd(chunks, out.size, chunks, out.reshape(-1), grad, kind(lr), kind(weight_decay))
+
+
+@sgd_p.kernel("reference")
+def _(param, grad, lr, *, weight_decay):
+    return param - lr.astype(param.dtype) * (grad + weight_decay * param)
+
+
+@sgd_p.samples
+def _(rng):
+    for shape in [(2, 3), (), (0,), (257,)]:
+        values = (rng.standard_normal(shape), rng.standard_normal(shape), np.asarray(0.1))
+        yield Sample(values, {"weight_decay": 0.0})
+        yield Sample(values, {"weight_decay": 0.01})
+    bad = (np.zeros((2, 3)), np.ones((3, 2)), np.asarray(0.1))
+    yield Sample(bad, {"weight_decay": 0.0}, error=ShapeError, match="grad has float64")
+
+
+# Momentum: v ← μ·v − lr·g, then p ← p + v, or p ← p + μ·v − lr·g after Nesterov.
+
+
+@cpu.chunked
+def _momentum(chunk, chunks, param, velocity, grad, lr, momentum, nesterov, decay):
+    low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
+    p, v, g = param[low:high], velocity[low:high], grad[low:high]
+    for i in range(p.size):
+        step = lr * (g[i] + decay * p[i])
+        v[i] = momentum * v[i] - step
+        p[i] += momentum * v[i] - step if nesterov else v[i]
+
+
+@momentum_p.infer
+def _(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
+    _require_like("momentum", param=param, velocity=velocity, grad=grad)
+
+
+@momentum_p.kernel("cpu")
+def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
+    param, velocity = out
+    chunks, kind = cpu.chunks_of(param.size), param.dtype.type
+    grad = cpu.contiguous(grad).reshape(-1)
+    _momentum(
+        chunks,
+        param.size,
+        chunks,
+        param.reshape(-1),
+        velocity.reshape(-1),
+        grad,
+        kind(lr),
+        kind(momentum),
+        nesterov,
+        kind(weight_decay),
+    )
+
+
+@momentum_p.kernel("reference")
+def _(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
+    step = lr.astype(param.dtype) * (grad + weight_decay * param)
+    velocity = momentum * velocity - step
+    return (param + momentum * velocity - step if nesterov else param + velocity), velocity
+
+
+@momentum_p.samples
+def _(rng):
+    for shape in [(2, 3), (), (0,), (257,)]:
+        values = (*(rng.standard_normal(shape) for _ in range(3)), np.asarray(0.1))
+        for nesterov in (False, True):
+            yield Sample(values, {"momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.01})
+
+
+# Adam (Kingma & Ba 2015, algorithm 1): m and v are averages of g and g², divided by 1 − βᵗ to remove their bias from
+# the start at 0. Weight decay is added to g, or shrinks p by itself (AdamW, Loshchilov & Hutter 2019).
+
+
+@cpu.chunked
+def _adam(chunk, chunks, param, m, v, grad, rate, unbias, new1, new2, epsilon, decay, shrink):
+    low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
+    p, m_, v_, g_ = param[low:high], m[low:high], v[low:high], grad[low:high]
+    for i in range(p.size):
+        g = g_[i] + decay * p[i]
+        m_[i] += new1 * (g - m_[i])
+        v_[i] += new2 * (g * g - v_[i])
+        p[i] = shrink * p[i] - rate * m_[i] / (math.sqrt(v_[i]) * unbias + epsilon)
+
+
+@adam_p.infer
+def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+    _require_like("adam", param=param, m=m, v=v, grad=grad)
+
+
+def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: float, decoupled: bool) -> tuple:
+    """The step size over m's bias, what makes √v unbiased, the decay added to g, and p's own shrinking."""
+    lr, t = float(lr), int(step)
+    decay, shrink = (0.0, 1 - lr * weight_decay) if decoupled else (weight_decay, 1.0)
+    return lr / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t), decay, shrink
+
+
+@adam_p.kernel("cpu")
+def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+    param, m, v = out
+    rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
+    # 1 − β in float64: float32's 1 − 0.999 is off in the fifth digit.
+    numbers = map(param.dtype.type, (rate, unbias, 1 - beta1, 1 - beta2, epsilon, decay, shrink))
+    arrays = [a.reshape(-1) for a in (param, m, v, cpu.contiguous(grad))]
+    chunks = cpu.chunks_of(param.size)
+    _adam(chunks, param.size, chunks, *arrays, *numbers)
+
+
+@adam_p.kernel("reference")
+def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+    rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
+    g = grad + decay * param
+    m = m + (1 - beta1) * (g - m)
+    v = v + (1 - beta2) * (g * g - v)
+    return shrink * param - rate * m / (np.sqrt(v) * unbias + epsilon), m, v
+
+
+@adam_p.samples
+def _(rng):
+    params = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+    for shape in [(2, 3), (), (0,), (257,)]:
+        p, m, g = (rng.standard_normal(shape) for _ in range(3))
+        values = (p, m, rng.random(shape), g, np.asarray(0.1), np.asarray(3))
+        for decoupled in (False, True):
+            yield Sample(values, {**params, "decoupled": decoupled})
+
+
+def assign(variable: Variable, value: Any) -> None:
+    """Overwrite a Variable's values; `value` broadcasts to its shape.
+
+    Raises:
+        ArgumentTypeError: if `variable` is a constant tensor.
+        ShapeError: if the value does not fit; the Variable keeps its values.
+    """
+    if not isinstance(variable, Variable):
+        raise ArgumentTypeError(f"assign: takes a Variable, got {type(variable).__name__}")
+    value = value if isinstance(value, Tensor) else as_tensor(np.asarray(value, variable.dtype))
+    assign_p(variable, value.astype(variable.dtype))

@@ -1,0 +1,235 @@
+"""Optimizers: SGD with momentum and Nesterov, and Adam. Schedules and gradient clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import ArgumentError, GradientError, MissingRuleError
+from minigrad.ops.state import adam_p, momentum_p, sgd_p
+from minigrad.tensor import Tensor, Variable, as_tensor
+
+#: A learning rate (a float), or a function from the number of steps taken to one.
+Rate = Any
+
+
+class Optimizer:
+    """Changes Variables along their gradients, in place.
+
+    The learning rate, the count of steps and the slots of each Variable are Variables themselves.
+
+    Args:
+        lr: the learning rate, or a schedule: a function of the number of steps taken so far.
+        weight_decay: L2 penalty's factor, added to the gradient.
+        clip_norm: scale all gradients together so that their norm is at most this.
+    """
+
+    def __init__(self, lr: Rate, weight_decay: float = 0.0, clip_norm: float | None = None):
+        name = type(self).__name__
+        if not callable(lr) and not lr >= 0:
+            raise ArgumentError(f"{name}: lr is {lr!r}, expected a number of at least 0 or a schedule")
+        if not weight_decay >= 0:
+            raise ArgumentError(f"{name}: weight_decay is {weight_decay!r}, expected a number of at least 0")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ArgumentError(f"{name}: clip_norm is {clip_norm!r}, expected a positive number")
+        self.schedule = lr if callable(lr) else None
+        self.lr = Variable(np.float64(lr(0) if callable(lr) else lr), False, name="lr")
+        self.steps = Variable(np.int64(0), name="steps")
+        self.weight_decay = float(weight_decay)
+        self.clip_norm = clip_norm
+        self.slots_each = 0  # how many slots a Variable needs
+        self.slots: list[tuple[Variable, ...]] = []
+        self._variables: list[Variable] = []
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Make the slots for these Variables; done by the first `update` if not before.
+
+        Raises:
+            GradientError: if it was built for others.
+        """
+        if not self._variables:
+            self._variables = list(variables)
+            self.slots = [
+                tuple(Variable(np.zeros(v.shape, v.dtype), False) for _ in range(self.slots_each)) for v in variables
+            ]
+        elif len(variables) != len(self._variables) or any(a is not b for a, b in zip(variables, self._variables)):
+            raise GradientError(
+                f"{type(self).__name__}: was built for {len(self._variables)} Variables and got others; "
+                "use a new optimizer for them"
+            )
+
+    def update(self, variables: Sequence[Variable], gradients: Sequence[Tensor | None]) -> None:
+        """One step: change each Variable by its gradient; one whose gradient is None stays.
+
+        Raises:
+            GradientError: if the numbers differ, or the optimizer was built for other Variables.
+        """
+        if len(variables) != len(gradients):
+            raise GradientError(f"{type(self).__name__}: got {len(gradients)} gradients for {len(variables)} Variables")
+        self.build(variables)
+        steps = int(self.steps.item())
+        if self.schedule is not None:
+            self.lr.assign(self.schedule(steps))
+        self.steps.assign(steps + 1)
+        if self.clip_norm is not None:
+            gradients = clip_by_global_norm(gradients, self.clip_norm)
+        for variable, gradient, slots in zip(variables, gradients, self.slots):
+            if gradient is not None:
+                self.change(variable, gradient, slots)
+
+    def step(self, variables: Sequence[Variable]) -> None:
+        """`update` with the gradients that ``backward`` left, which are cleared."""
+        gradients = [v.grad for v in variables]
+        for v in variables:
+            v.grad = None
+        self.update(variables, gradients)
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        """Change one Variable and its slots."""
+        raise MissingRuleError(f"{type(self).__name__}: defines no change(variable, gradient, slots)")
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The optimizer's state by name."""
+        named = {"lr": self.lr, "steps": self.steps}
+        for i, slots in enumerate(self.slots):
+            named.update({f"slots/{i}/{j}": slot for j, slot in enumerate(slots)})
+        return named
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v ← μv − lr·g, p ← p + v; with Nesterov p ← p + μv − lr·g.
+
+    Args:
+        lr: the learning rate, or a schedule.
+        momentum: μ in [0, 1).
+        nesterov: look ahead (Nesterov 1983, in the form of Sutskever et al. 2013); needs a momentum.
+        weight_decay, clip_norm: as of Optimizer.
+
+    Raises:
+        ArgumentError: for values out of range.
+
+    Example:
+        >>> import minigrad as mg
+        >>> w = mg.Variable([1.0])
+        >>> mg.optim.SGD(0.1).update([w], [mg.tensor([2.0])])
+        >>> w.numpy()
+        array([0.8], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(lr, weight_decay, clip_norm)
+        if not 0 <= momentum < 1:
+            raise ArgumentError(f"SGD: momentum is {momentum!r}, expected a number in [0, 1)")
+        if nesterov and not momentum:
+            raise ArgumentError("SGD: nesterov needs a momentum above 0")
+        self.momentum = float(momentum)
+        self.nesterov = bool(nesterov)
+        self.slots_each = 1 if momentum else 0
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        if self.momentum:
+            momentum_p(
+                variable,
+                slots[0],
+                gradient,
+                self.lr,
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                weight_decay=self.weight_decay,
+            )
+        else:
+            sgd_p(variable, gradient, self.lr, weight_decay=self.weight_decay)
+
+
+class Adam(Optimizer):
+    """Adam: p ← p − lr·m̂/(√v̂ + ε), with m̂, v̂ the debiased averages of g and g² (Kingma & Ba 2015, algorithm 1).
+
+    Args:
+        lr: the learning rate, or a schedule.
+        beta1, beta2: decay rates of the averages, in [0, 1).
+        epsilon: added to the denominator.
+        weight_decay, clip_norm: as of Optimizer.
+
+    Raises:
+        ArgumentError: for values out of range.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        lr: Rate = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(lr, weight_decay, clip_norm)
+        for name, value in (("beta1", beta1), ("beta2", beta2)):
+            if not 0 <= value < 1:
+                raise ArgumentError(f"{type(self).__name__}: {name} is {value!r}, expected a number in [0, 1)")
+        if not epsilon >= 0:
+            raise ArgumentError(f"{type(self).__name__}: epsilon is {epsilon!r}, expected a number of at least 0")
+        self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), float(epsilon)
+        self.slots_each = 2
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        adam_p(
+            variable,
+            *slots,
+            gradient,
+            self.lr,
+            self.steps,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+            weight_decay=self.weight_decay,
+            decoupled=self.decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p shrinks by 1 − lr·decay apart from the gradient (Loshchilov & Hutter 2019)."""
+
+    decoupled = True
+
+
+def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> list[Tensor | None]:
+    """All gradients times min(1, limit/‖all of them‖₂) (Pascanu et al. 2013).
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.optim.clip_by_global_norm([mg.tensor([3.0]), mg.tensor([4.0])], 1.0)
+        [tensor([0.6], dtype=float32), tensor([0.8], dtype=float32)]
+    """
+    squares = [float(np.sum(np.square(g.numpy(), dtype=np.float64))) for g in gradients if g is not None]
+    norm = math.sqrt(math.fsum(squares))
+    if norm <= limit:
+        return list(gradients)
+    return [None if g is None else g * as_tensor(np.asarray(limit / norm, g.dtype)) for g in gradients]
+
+
+def step_decay(lr: float, factor: float, every: int) -> Callable[[int], float]:
+    """lr · factor^⌊step/every⌋."""
+    if every < 1:
+        raise ArgumentError(f"step_decay: every is {every!r}, expected a positive number of steps")
+    return lambda step: lr * factor ** (step // every)
+
+
+def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
+    """From `lr` to `final` along half a cosine, in `steps` steps (Loshchilov & Hutter 2017)."""
+    if steps < 1:
+        raise ArgumentError(f"cosine_decay: steps is {steps!r}, expected a positive number")
+    return lambda step: final + (lr - final) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))

@@ -1,0 +1,493 @@
+"""Primitive: a record of rules for one differentiable operation. Its registry, and what happens when it is called."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.devices import cpu
+from minigrad.devices.pool import SMALLEST
+from minigrad.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    DeviceError,
+    MissingRuleError,
+    RegistrationError,
+    ShapeError,
+    UndefinedDerivativeError,
+)
+from minigrad.tape import Node, is_recording, state
+from minigrad.tensor import Tensor, as_tensor
+
+DEVICES = ("reference", "cpu", "cuda")
+_MOST_PLANS = 4096  # shapes remembered a primitive
+_no_saves = namedtuple("Saved", ("shapes",))
+_registry: dict[str, Primitive] = {}
+_registry_lock = threading.Lock()
+
+
+class Abstract(NamedTuple):
+    """A value of which only shape and dtype are known: what `infer` and `workspace` rules get and give."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass
+class Sample:
+    """One use of a primitive: a good one, or a bad one with the error that it must get.
+
+    Attributes:
+        inputs: arrays, or None where an optional input is absent.
+        params: the keyword arguments.
+        error, match: for a bad sample, the exception's class and a regular expression that its message matches.
+        note: why this sample is here.
+        differentiable: False where the sample sits on a kink on purpose, so that only values are compared.
+        wide: the inputs, by name, that stay float64 when the others are cast to the dtype under test.
+    """
+
+    inputs: tuple
+    params: dict[str, Any] = field(default_factory=dict)
+    error: type[Exception] | None = None
+    match: str = ""
+    note: str = ""
+    differentiable: bool = True
+    wide: tuple[str, ...] = ()
+
+
+class _Plan:
+    """What a call with inputs of known shapes and dtypes needs, worked out once."""
+
+    __slots__ = ("buffers", "differentiable", "kernel", "outputs", "returns", "shapes", "single")
+
+    def __init__(
+        self,
+        specs: Sequence[Abstract],
+        workspaces: Sequence[Abstract],
+        inputs: Sequence[Abstract | None],
+        kernel: Callable,
+        returns: bool,
+    ):
+        self.buffers = [
+            (a.shape, a.dtype, np.empty if a.size * a.dtype.itemsize < SMALLEST else cpu.empty)
+            for a in (*specs, *workspaces)
+        ]
+        self.outputs = len(specs)
+        self.single = len(self.buffers) == 1
+        self.differentiable = any(dtypes.is_differentiable(a.dtype) for a in specs)
+        self.shapes = tuple(None if a is None else a.shape for a in inputs)
+        self.kernel, self.returns = kernel, returns
+
+
+class Primitive:
+    """A differentiable operation, as a record of rules that are added by decorators.
+
+    Args:
+        name: ``namespace::name``, unique in the process.
+        outputs: the outputs' names. With one output a call returns a tensor, with several a tuple.
+        frozen: inputs and outputs that are constants by definition: no gradient flows to or from them.
+        mutates: inputs that must be Variables, whose arrays the kernel overwrites; such a primitive has no outputs.
+        analytic: whether the reference is complex differentiable where it is differentiable at all, so that a complex
+            step checks it; False for one that takes magnitudes, compares or rounds.
+        view: the kernel returns arrays that share its first input's memory.
+        override: replace a primitive of that name instead of refusing the second registration.
+        derived: made by another primitive for its derivative; not listed by `primitives`.
+
+    The rules:
+        infer(*inputs, **params): abstract values in, abstract outputs out (one, or a tuple). Its signature names the
+            inputs (positional) and the params (keyword-only). Everything that is wrong with shapes, dtypes and params
+            raises here. An absent input is None.
+        kernel("reference"): NumPy, the definition, for any real or complex float. Returns the output, or a tuple.
+        kernel("cpu"): fills ``out`` and allocates nothing: one array, or with several outputs or with workspaces a
+            tuple of the outputs' buffers, then the workspaces'. Registered together, ``kernel("reference", "cpu")``,
+            the NumPy definition serves the CPU as well: for where NumPy is at the limit already.
+        workspace(*inputs, **params): abstract values of scratch buffers, if kernels need any.
+        vjp(saves): cotangents of the inputs, from the outputs' (a tensor, or a tuple in which None is a zero).
+            `saves` names inputs and outputs; the rule finds them as attributes of its second argument, and the shapes
+            of all inputs as ``saved.shapes``. `needs` has a bool for each input. Written in primitives. None stands
+            for a zero.
+        jvp: tangents of the outputs from those of the inputs (None is a zero).
+        samples(rng): yields `Sample`\\ s, on which the checks run.
+
+    Raises:
+        RegistrationError: if the name is taken or malformed.
+
+    Example:
+        >>> import numpy as np, minigrad as mg
+        >>> double = mg.Primitive("doctest::double", override=True)
+        >>> @double.infer
+        ... def _(x):
+        ...     return mg.Abstract(x.shape, x.dtype)
+        >>> @double.kernel("reference", "cpu")
+        ... def _(x):
+        ...     return 2 * x
+        >>> @double.vjp()
+        ... def _(ct, saved, needs):
+        ...     return double(ct)
+        >>> mg.grad(lambda x: double(x).sum())(mg.tensor([1.0, 3.0]))
+        tensor([2., 2.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        outputs: Sequence[str] = ("out",),
+        frozen: Sequence[str] = (),
+        mutates: Sequence[str] = (),
+        analytic: bool = True,
+        view: bool = False,
+        override: bool = False,
+        derived: bool = False,
+    ):
+        namespace, separator, short = name.partition("::")
+        if not (separator and namespace and short):
+            raise RegistrationError(f"Primitive: {name!r} is not of the form 'namespace::name'")
+        self.name = name
+        self.outputs = () if mutates else tuple(outputs)
+        self.frozen = frozenset(frozen)
+        self.mutates = tuple(mutates)
+        self.view = view
+        self.analytic = analytic
+        self.derived = derived
+        self.inputs: tuple[str, ...] = ()
+        self.params: tuple[str, ...] = ()
+        self.vjp_saves: tuple[str, ...] = ()
+        self.vjp_sources: tuple[tuple[bool, int], ...] = ()
+        self.vjp_record: Callable = _no_saves
+        self.undefined: str | None = None
+        self._infer: Callable | None = None
+        self._workspace: Callable | None = None
+        self._vjp: Callable | None = None
+        self._jvp: Callable | None = None
+        self._samples: Callable | None = None
+        self._kernels: dict[str, tuple[Callable, bool]] = {}  # by device: the kernel, and whether it returns
+        self._plans: dict[tuple, _Plan] = {}
+        self._mutated: tuple[int, ...] = ()
+        self._frozen_inputs: frozenset[int] = frozenset()
+        with _registry_lock:
+            if name in _registry and not override:
+                raise RegistrationError(f"Primitive: {name!r} is registered already; override=True replaces it")
+            _registry[name] = self
+
+    def __repr__(self) -> str:
+        return f"<Primitive {self.name}({', '.join(self.inputs)})>"
+
+    # The rules
+
+    def infer(self, rule: Callable) -> Callable:
+        """Register the rule for shapes and dtypes; it names inputs and params."""
+        kinds = inspect.Parameter
+        parameters = inspect.signature(rule).parameters.values()
+        self.inputs = tuple(p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD))
+        self.params = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
+        unknown = (set(self.mutates) - set(self.inputs)) | (self.frozen - {*self.inputs, *self.outputs})
+        if unknown and not self.variadic(rule):
+            raise RegistrationError(f"{self.name}: {sorted(unknown)} name no input or output of the infer rule")
+        self._mutated = tuple(self.inputs.index(n) for n in self.mutates)
+        self._frozen_inputs = frozenset(i for i, n in enumerate(self.inputs) if n in self.frozen)
+        self._infer = rule
+        return rule
+
+    @staticmethod
+    def variadic(rule: Callable) -> bool:
+        return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in inspect.signature(rule).parameters.values())
+
+    def kernel(self, *devices: str) -> Callable:
+        """Register the kernel of a device; together with ``"reference"``, one that returns its outputs."""
+        unknown = set(devices) - set(DEVICES)
+        if unknown or not devices:
+            raise RegistrationError(f"{self.name}: unknown device {sorted(unknown)}, expected some of {DEVICES}")
+        returns = "reference" in devices
+
+        def register(function: Callable) -> Callable:
+            for device in devices:
+                self._kernels[device] = (function, returns)
+            return function
+
+        return register
+
+    def workspace(self, rule: Callable) -> Callable:
+        """Register the rule for scratch buffers."""
+        self._workspace = rule
+        return rule
+
+    def vjp(self, saves: Sequence[str] = ()) -> Callable:
+        """Register the reverse rule and what it saves: inputs and declared outputs, nothing else."""
+        unknown = [n for n in saves if n not in self.inputs and n not in self.outputs]
+        if unknown:
+            raise RegistrationError(
+                f"{self.name}: saves names {unknown}, expected inputs {self.inputs} or outputs {self.outputs}"
+            )
+
+        def register(rule: Callable) -> Callable:
+            self.vjp_saves = tuple(saves)
+            self.vjp_sources = tuple(
+                (True, self.inputs.index(n)) if n in self.inputs else (False, self.outputs.index(n)) for n in saves
+            )
+            self.vjp_record = namedtuple("Saved", (*saves, "shapes"))
+            self._vjp = rule
+            return rule
+
+        return register
+
+    def jvp(self, rule: Callable) -> Callable:
+        """Register the forward rule."""
+        self._jvp = rule
+        return rule
+
+    def no_derivative(self, why: str) -> None:
+        """Declare that the derivative does not exist, which differs from a zero and from a rule yet to be written."""
+        self.undefined = why
+
+    def samples(self, rule: Callable) -> Callable:
+        """Register the samples."""
+        self._samples = rule
+        return rule
+
+    # What the rules are asked for
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices that it has kernels for."""
+        return tuple(self._kernels)
+
+    @property
+    def has_vjp(self) -> bool:
+        return self._vjp is not None
+
+    @property
+    def has_jvp(self) -> bool:
+        return self._jvp is not None
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether it has outputs to differentiate and does not declare the derivative undefined."""
+        return bool(self.outputs) and self.undefined is None
+
+    def draw_samples(self, seed: int = 0) -> list[Sample]:
+        """The samples, from a generator with this seed; an empty list if there is no rule."""
+        return list(self._samples(np.random.default_rng(seed))) if self._samples else []
+
+    def input_name(self, i: int) -> str:
+        """The name of an input; variadic primitives number theirs."""
+        return self.inputs[i] if i < len(self.inputs) else f"input {i}"
+
+    def abstract(self, *inputs: Abstract | None, **params: Any) -> tuple[Abstract, ...]:
+        """The outputs' shapes and dtypes."""
+        if self._infer is None:
+            raise MissingRuleError(f"{self.name}: has no infer rule")
+        result = self._infer(*inputs, **params)
+        return (result,) if isinstance(result, Abstract) else tuple(result or ())
+
+    def reference(self, *arrays: np.ndarray | None, **params: Any) -> tuple[np.ndarray, ...]:
+        """The outputs by the reference kernel, on arrays, without recording anything."""
+        return _as_tuple(self._kernel("reference")[0](*arrays, **params))
+
+    def pull_back(self, cotangents: Sequence[Tensor | None], saved: Any, needs: tuple[bool, ...], params: dict) -> Any:
+        """Cotangents of the inputs, one for each, None for zeros."""
+        if self._vjp is None:
+            raise self._no_rule("vjp")
+        result = self._vjp(cotangents[0] if len(self.outputs) == 1 else tuple(cotangents), saved, needs, **params)
+        if result.__class__ is Tensor or result is None:
+            result = (result,)
+        if len(result) != len(needs):
+            raise ShapeError(f"{self.name}: the vjp rule returned {len(result)} cotangents for {len(needs)} inputs")
+        return result
+
+    def push_forward(
+        self, tangents: Sequence[Tensor | None], primals: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict
+    ) -> tuple[Tensor | None, ...]:
+        """Tangents of the outputs, one for each, None for zeros."""
+        if self._jvp is None:
+            raise self._no_rule("jvp")
+        result = self._jvp(tuple(tangents), tuple(primals), tuple(outputs), **params)
+        result = (result,) if isinstance(result, Tensor) or result is None else tuple(result)
+        return tuple(None if name in self.frozen else t for name, t in zip(self.outputs, result))
+
+    def _no_rule(self, kind: str) -> Exception:
+        if self.undefined is not None:
+            return UndefinedDerivativeError(f"{self.name}: the derivative is undefined: {self.undefined}")
+        return MissingRuleError(f"{self.name}: has no {kind} rule")
+
+    def _kernel(self, device: str) -> tuple[Callable, bool]:
+        try:
+            return self._kernels[device]
+        except KeyError:
+            raise DeviceError(f"{self.name}: has no kernel for {device!r}, only for {list(self._kernels)}") from None
+
+    # A call
+
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
+        """Run the kernel on tensors, record the call if an input requires gradients, and return the outputs."""
+        try:
+            arrays = [None if t is None else t._data for t in inputs]
+        except AttributeError:
+            inputs = tuple([None if t is None else as_tensor(t) for t in inputs])
+            arrays = [t if t is None else t._data for t in inputs]
+        device = state.device
+        key = (device, *[None if a is None else (a.shape, a.dtype.num) for a in arrays], *params.items())
+        try:
+            plan = self._plans[key]
+        except KeyError:
+            plan = self._plan(key, arrays, params, device)
+        except TypeError as error:
+            raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
+        if self._mutated:
+            self._run_in_place(plan, inputs, arrays, params)
+            return None
+        if plan.returns:
+            results = _as_tuple(plan.kernel(*arrays, **params))
+        elif plan.single:
+            shape, dtype, empty = plan.buffers[0]
+            out = empty(shape, dtype)
+            plan.kernel(out, *arrays, **params)
+            results = (out,)
+        else:
+            buffers = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
+            plan.kernel(buffers, *arrays, **params)
+            results = buffers[: plan.outputs]
+        version = inputs[0]._version if self.view else None
+        outputs = tuple([Tensor(r, None, 0, version) for r in results])
+        if plan.differentiable:
+            for t in inputs:
+                if t is not None and t._node is not None:
+                    if state.no_grad == 0 and (not state.suspendable or is_recording()):
+                        self._record(inputs, outputs, params, plan.shapes)
+                    break
+        if state.observers:
+            for observer in tuple(state.observers):
+                observer(self, inputs, outputs, params)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _record(
+        self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple
+    ) -> None:
+        edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
+        if self._frozen_inputs:
+            edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
+            if not any(edges):
+                return
+        node = Node(self, params, edges, shapes, len(outputs))
+        for i, output in enumerate(outputs):
+            if output._data.dtype.kind == "f" and (not self.frozen or self.outputs[i] not in self.frozen):
+                output._node = node
+                output._index = i
+        node.save(inputs, outputs)
+
+    def _run_in_place(self, plan: _Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
+        for i in self._mutated:
+            if inputs[i]._version is None:
+                raise ArgumentTypeError(f"{self.name}: {self.inputs[i]} must be a Variable, got a constant tensor")
+            inputs[i]._version[0] += 1
+        targets = tuple([arrays[i] for i in self._mutated])
+        if plan.returns:
+            for target, result in zip(targets, _as_tuple(plan.kernel(*arrays, **params))):
+                np.copyto(target, result)
+        else:
+            plan.kernel(targets[0] if len(targets) == 1 else targets, *arrays, **params)
+        if state.observers:
+            for observer in tuple(state.observers):
+                observer(self, inputs, [], params)
+
+    def _plan(self, key: tuple, arrays: Sequence[np.ndarray | None], params: dict, device: str) -> _Plan:
+        self._check_call(arrays, params)
+        values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
+        specs = self.abstract(*values, **params)
+        workspaces = self._workspace(*values, **params) if self._workspace else ()
+        plan = _Plan(specs, workspaces, values, *self._kernel(device))
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    def _check_call(self, arrays: Sequence[Any], params: dict) -> None:
+        if self._infer is None:
+            raise MissingRuleError(f"{self.name}: has no infer rule")
+        if len(arrays) != len(self.inputs) and not self.variadic(self._infer):
+            raise ArgumentTypeError(f"{self.name}: takes {len(self.inputs)} inputs {self.inputs}, got {len(arrays)}")
+        unknown = set(params) - set(self.params)
+        if unknown:
+            raise ArgumentTypeError(f"{self.name}: unknown argument {sorted(unknown)}, expected {self.params}")
+
+
+def get(name: str) -> Primitive:
+    """The primitive of that name.
+
+    Raises:
+        ArgumentError: if there is none; the message lists the namespace's.
+    """
+    try:
+        return _registry[name]
+    except KeyError:
+        namespace = name.partition("::")[0]
+        raise ArgumentError(f"no primitive {name!r}; {namespace!r} has {[p.name for p in primitives(namespace)]}") from None
+
+
+def primitives(namespace: str | None = None) -> list[Primitive]:
+    """All registered primitives, or those of a namespace, by name."""
+    with _registry_lock:
+        found = [p for p in _registry.values() if not p.derived]
+    return sorted((p for p in found if namespace is None or p.name.startswith(f"{namespace}::")), key=lambda p: p.name)
+
+
+def registered() -> dict[str, Primitive]:
+    """A copy of the registry, for `restore`."""
+    with _registry_lock:
+        return dict(_registry)
+
+
+def restore(registry: dict[str, Primitive]) -> None:
+    """Make the registry what it was, after a plugin that failed half way."""
+    with _registry_lock:
+        _registry.clear()
+        _registry.update(registry)
+
+
+def namespaces() -> list[str]:
+    """The namespaces that have primitives."""
+    return sorted({p.name.partition("::")[0] for p in primitives()})
+
+
+class on_device:  # noqa: N801
+    """Run primitives with the kernels of a device, in this thread: ``with on_device("reference"): ...``.
+
+    The reference kernels take any dtype, complex and extended precision included, which the gradient checks use.
+    """
+
+    def __init__(self, device: str):
+        if device not in DEVICES:
+            raise DeviceError(f"on_device: unknown device {device!r}, expected one of {DEVICES}")
+        self._device = device
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        self._before.append(state.device)
+        state.device = self._device
+
+    def __exit__(self, *exc: object) -> None:
+        state.device = self._before.pop()
+
+
+def _as_tuple(results: Any) -> tuple[np.ndarray, ...]:
+    if isinstance(results, tuple):
+        return tuple([r if r.__class__ is np.ndarray else np.asarray(r) for r in results])
+    return (results if results.__class__ is np.ndarray else np.asarray(results),)
+
+

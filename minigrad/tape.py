@@ -1,0 +1,279 @@
+"""The tape: nodes recorded by primitives, `no_grad`, and the walk back over them.
+
+A node points to the nodes that made its inputs, so a result that is dropped takes its part of the tape with it. The
+walk lays the reachable nodes out as a list, newest first, and goes down it in a loop: no recursion at any depth.
+Nothing points from a node to its outputs, so there are no cycles and memory is freed without the garbage collector.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from minigrad.errors import GradientError, MutationError, ShapeError
+from minigrad.tensor import Leaf, Tensor, next_id
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+Edge = tuple[Any, int]  # a node (or leaf) and which of its outputs
+
+
+class _State(threading.local):
+    """What a thread is doing: how deep in `no_grad`, on which device, and who watches."""
+
+    no_grad = 0
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.suspendable: list[FrameType] = []  # generators and coroutines that are inside `with no_grad()`
+        self.observers: list[Callable] = []  # called as observer(primitive, inputs, outputs, params) at each call
+
+
+state = _State()
+
+
+class no_grad:  # noqa: N801
+    """Record nothing: a context manager and a decorator, for this thread only.
+
+    It ends with its block, also by an exception. A generator or coroutine that is suspended inside the block does
+    not carry it out to whoever resumes it.
+
+    Example:
+        >>> import minigrad as mg
+        >>> x = mg.tensor([1.0], requires_grad=True)
+        >>> with mg.no_grad():
+        ...     y = 2 * x
+        >>> y.requires_grad
+        False
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[FrameType | None] = []
+
+    def __enter__(self) -> None:
+        frame = sys._getframe(1)
+        if frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            self._frames.append(frame)
+            state.suspendable.append(frame)
+        else:
+            self._frames.append(None)
+            state.no_grad += 1
+
+    def __exit__(self, *exc: object) -> None:
+        frame = self._frames.pop()
+        if frame is None:
+            state.no_grad -= 1
+        else:
+            state.suspendable.remove(frame)
+
+    def __call__(self, function: Callable) -> Callable:
+        if inspect.isgeneratorfunction(function):
+
+            @wraps(function)
+            def generator(*args: Any, **kwargs: Any) -> Any:
+                with no_grad():
+                    return (yield from function(*args, **kwargs))
+
+            return generator
+
+        @wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return wrapper
+
+
+def is_recording() -> bool:
+    """Whether operations on tensors that require gradients are recorded here and now."""
+    return state.no_grad == 0 and not (state.suspendable and _in_suspendable())
+
+
+def _in_suspendable() -> bool:
+    """Whether a generator inside `no_grad` is running, rather than suspended: its frame is on this thread's stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if any(frame is other for other in state.suspendable):
+            return True
+        frame = frame.f_back
+    return False
+
+
+class enabled:  # noqa: N801
+    """Record inside, whatever the thread was told outside; derivatives of functions need the tape of their own."""
+
+    def __enter__(self) -> bool:
+        recording = is_recording()
+        self._before = state.no_grad, state.suspendable
+        state.no_grad, state.suspendable = 0, []
+        return recording
+
+    def __exit__(self, *exc: object) -> None:
+        state.no_grad, state.suspendable = self._before
+
+
+class Node:
+    """One recorded call of a primitive: where its inputs came from, and what its vjp rule saved."""
+
+    __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "shapes", "versions")
+
+    def __init__(self, primitive: Any, params: dict, edges: tuple, shapes: tuple, outputs: int):
+        self.id = next_id()
+        self.primitive = primitive
+        self.params = params
+        self.edges: tuple[Edge | None, ...] = edges
+        self.shapes = shapes  # of the inputs, None for an absent one
+        self.outputs = outputs
+        self.saved: tuple | None = ()
+        self.versions: tuple | None = None
+
+    def save(self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> None:
+        """Keep what the vjp rule names. Outputs are kept as bare arrays, or node and output would hold each other."""
+        self.saved = tuple(
+            [inputs[i] if is_input else outputs[i]._data for is_input, i in self.primitive.vjp_sources]
+        )
+        versions = [
+            (t._version, t._version[0], name)
+            for (is_input, i), name in zip(self.primitive.vjp_sources, self.primitive.vjp_saves)
+            if (t := inputs[i] if is_input else outputs[i]) is not None and t._version is not None
+        ]
+        if versions:
+            self.versions = tuple(versions)
+
+    def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
+        """The cotangents of the inputs, by the primitive's vjp rule."""
+        if self.saved is None:
+            raise GradientError(
+                f"backward: the tape behind {self.primitive.name} was freed by an earlier backward; "
+                "pass retain_graph=True to that one to go back twice"
+            )
+        if self.versions is not None:
+            for version, then, name in self.versions:
+                if version[0] != then:
+                    raise MutationError(
+                        f"backward: {name!r} of {self.primitive.name} was assigned to after it was recorded; "
+                        "assign after backward, or compute with a copy"
+                    )
+        saved = self.primitive.vjp_record(
+            *[
+                value if is_input else Tensor(value, self, i)
+                for (is_input, i), value in zip(self.primitive.vjp_sources, self.saved)
+            ],
+            self.shapes,
+        )
+        return self.primitive.pull_back(cotangents, saved, needs, self.params)
+
+    @property
+    def freed(self) -> bool:
+        return self.saved is None
+
+    def release(self) -> None:
+        """Free what was saved; what lies before this node goes too once nothing else needs it."""
+        self.saved = None
+        self.edges = ()
+
+
+def backward(
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    inputs: Sequence[Tensor] | None = None,
+    *,
+    retain_graph: bool = False,
+    create_graph: bool | None = False,
+) -> list[Tensor | None]:
+    """Walk back from `outputs` and return the cotangents of `inputs`, None where nothing flows.
+
+    Without `inputs` every reachable leaf's ``grad`` is added to instead, at the end, all or none. `create_graph`
+    records the walk, so that its result can be differentiated again; None means: if anything besides `inputs`
+    could want that.
+    """
+    pending: dict[Any, list] = {}
+    for output, cotangent in zip(outputs, cotangents):
+        if output._node is not None:
+            _accumulate(pending, (output._node, output._index), cotangent)
+    order, leads_to_input = _reachable(list(pending), inputs)
+    wanted = {} if inputs is None else {t._node: None for t in inputs if t._node is not None}
+    if create_graph is None:
+        create_graph = any(ct._node is not None for ct in cotangents) or any(
+            isinstance(n, Leaf) if n not in wanted else bool(n.edges) for n in order
+        )
+    retain_graph = retain_graph or create_graph
+    collected: dict[Any, list] = {}
+    if not create_graph:
+        state.no_grad += 1
+    try:
+        for node in order:
+            cts = pending.pop(node, None)
+            if cts is None:
+                pass
+            elif node in wanted or node.primitive is None:
+                collected[node] = cts
+                continue
+            else:
+                edges = node.edges
+                if leads_to_input is None:
+                    needs = tuple([e is not None for e in edges])
+                else:
+                    needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
+                for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
+                    if need and ct is not None:
+                        _accumulate(pending, edge, ct)
+                if not retain_graph:
+                    node.release()
+        if inputs is None:
+            _deposit(collected)
+    finally:
+        if not create_graph:
+            state.no_grad -= 1
+    if inputs is None:
+        return []
+    return [collected[t._node][t._index] if t._node in collected else None for t in inputs]
+
+
+def _accumulate(pending: dict[Any, list], edge: Edge, cotangent: Tensor) -> None:
+    node, index = edge
+    cts = pending.get(node)
+    if cts is None:
+        cts = pending[node] = [None] * (node.outputs if node.primitive is not None else 1)
+    cts[index] = cotangent if cts[index] is None else cts[index] + cotangent
+
+
+def _deposit(collected: dict[Any, list]) -> None:
+    sums = []
+    for leaf, (ct,) in collected.items():
+        if ct.shape != leaf.shape:
+            raise ShapeError(f"backward: a gradient of shape {ct.shape} reached a leaf of shape {leaf.shape}")
+        sums.append((leaf, ct if leaf.grad is None else leaf.grad + ct))
+    for leaf, total in sums:
+        leaf.grad = total
+
+
+def _reachable(roots: list, inputs: Sequence[Tensor] | None) -> tuple[list, set | None]:
+    """The nodes that `roots` depend on, newest first, and those among them that lead to an input."""
+    stops = set() if inputs is None else {t._node for t in inputs}
+    seen = set(roots)
+    stack = list(roots)
+    order = []
+    while stack:
+        node = stack.pop()
+        order.append(node)
+        if node in stops:
+            continue
+        for edge in node.edges:
+            if edge is not None and edge[0] not in seen:
+                seen.add(edge[0])
+                stack.append(edge[0])
+    order.sort(key=attrgetter("id"), reverse=True)
+    if inputs is None:
+        return order, None
+    leads = set()
+    for node in reversed(order):
+        if node in stops or any(edge is not None and edge[0] in leads for edge in node.edges):
+            leads.add(node)
+    return order, leads

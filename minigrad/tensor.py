@@ -1,0 +1,292 @@
+"""Tensor and Variable: an array, its place on the tape, and conversions. Operators are attached by `minigrad.ops`."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ndarray = np.ndarray
+next_id = itertools.count(1).__next__  # the order in which nodes were recorded, over all threads
+
+
+class Leaf:
+    """Where gradients end: the place on the tape of a tensor that no primitive made. Holds ``.grad``."""
+
+    __slots__ = ("dtype", "grad", "id", "shape")
+    primitive = None
+    edges: tuple = ()
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        self.id = next_id()
+        self.shape = shape
+        self.dtype = dtype
+        self.grad: Tensor | None = None
+
+    def release(self) -> None:
+        """Nothing is saved in a leaf."""
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made. Made by `tensor` and by every operation.
+
+    Its values don't change, except a Variable's, and then only by ``assign``: what `numpy` returns is read-only.
+    Under the operators and functions it behaves as a NumPy array, dtype promotion and broadcasting included.
+
+    Attributes:
+        shape, dtype, ndim, size: as NumPy's.
+        requires_grad: whether gradients flow to it.
+        grad: a leaf's gradient, accumulated by ``backward``; None before.
+    """
+
+    # _data: the array. _node, _index: the tape's node that made it and which of its outputs it is; None where no
+    # gradient flows. _version: a counter shared by a Variable and all views of it, raised by each in-place change;
+    # None for memory that never changes.
+    __slots__ = ("__weakref__", "_data", "_index", "_node", "_version")
+    __array_ufunc__ = None  # NumPy's operators give way to ours
+
+    def __init__(self, data: np.ndarray, node: Any = None, index: int = 0, version: list[int] | None = None):
+        if data.__class__ is not _ndarray:
+            raise ArgumentTypeError(f"Tensor: takes an ndarray, got {type(data).__name__}; minigrad.tensor converts")
+        self._data = data
+        self._node = node
+        self._index = index
+        self._version = version
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._node is not None
+
+    @property
+    def grad(self) -> Tensor | None:
+        return self._node.grad if isinstance(self._node, Leaf) else None
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if not isinstance(self._node, Leaf):
+            raise GradientError("grad: only a leaf that requires gradients holds one")
+        if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
+            raise ShapeError(f"grad: got {value.dtype}{value.shape}, expected {self.dtype}{self.shape}")
+        self._node.grad = value
+
+    def numpy(self) -> np.ndarray:
+        """The values as a read-only NumPy array that shares memory; ``numpy().copy()`` may be written to."""
+        view = self._data.view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy:
+            return np.array(self._data, dtype)
+        if dtype is not None and np.dtype(dtype) != self._data.dtype:
+            if copy is False:
+                raise ArgumentError(f"numpy.asarray: {self.dtype} to {np.dtype(dtype)} needs a copy")
+            return self._data.astype(dtype)
+        return self.numpy()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """A DLPack capsule. Consumers that can't take read-only memory are given a copy."""
+        version = options.get("max_version")
+        source = self.numpy() if version is not None and version[0] >= 1 else self._data.copy()
+        return source.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._data.__dlpack_device__()
+
+    def item(self) -> Any:
+        """The value of a tensor of one element, as a Python number."""
+        if self._data.size != 1:
+            raise ShapeError(f"item: the tensor has shape {self.shape}, expected one element")
+        return self._data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return self._data.tolist()
+
+    def detach(self) -> Tensor:
+        """The same values, constant to every derivative. Shares memory."""
+        return Tensor(self._data.view(), None, 0, self._version)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self._data.size != 1:
+            raise ShapeError(f"bool: a tensor of shape {self.shape} has no single truth value")
+        return bool(self._data.item())
+
+    def __index__(self) -> int:
+        if self._data.ndim or self._data.dtype.kind not in "iu":
+            raise DTypeError(f"index: {self.dtype}{self.shape} is not an integer scalar")
+        return int(self._data.item())
+
+    def __len__(self) -> int:
+        if not self._data.ndim:
+            raise ShapeError("len: a tensor of no dimensions has no length")
+        return self._data.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise ArgumentTypeError("tensors don't change in place; build a new one with where, concatenate or at_set")
+
+    # Tensors compare by value, so a set or a dict would not find them again: they are hashed by identity, as an
+    # object's default is, which Python withdraws from classes that define __eq__.
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        values = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
+        extra = ", requires_grad=True" if self._node is not None else ""
+        return f"tensor({values}, dtype={self.dtype}{extra})"
+
+    if TYPE_CHECKING:  # attached by minigrad.ops.methods and minigrad.autodiff
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __add__(self, other: Any) -> Tensor: ...
+        def __radd__(self, other: Any) -> Tensor: ...
+        def __sub__(self, other: Any) -> Tensor: ...
+        def __rsub__(self, other: Any) -> Tensor: ...
+        def __mul__(self, other: Any) -> Tensor: ...
+        def __rmul__(self, other: Any) -> Tensor: ...
+        def __truediv__(self, other: Any) -> Tensor: ...
+        def __rtruediv__(self, other: Any) -> Tensor: ...
+        def __pow__(self, other: Any) -> Tensor: ...
+        def __rpow__(self, other: Any) -> Tensor: ...
+        def __matmul__(self, other: Any) -> Tensor: ...
+        def __rmatmul__(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __lt__(self, other: Any) -> Tensor: ...
+        def __le__(self, other: Any) -> Tensor: ...
+        def __gt__(self, other: Any) -> Tensor: ...
+        def __ge__(self, other: Any) -> Tensor: ...
+
+
+class Variable(Tensor):
+    """State: a tensor whose values change, by ``assign`` and nothing else.
+
+    Parameters, running statistics, optimizer slots and random counters are Variables. Whether or not it is
+    trainable, a value that was recorded for backward and then assigned to makes backward raise MutationError.
+
+    Args:
+        value: the initial values; they are copied.
+        trainable: whether gradients flow to it. Integers and booleans never are.
+        dtype: as of `tensor`.
+        name: for messages, summaries and checkpoints.
+
+    Example:
+        >>> import minigrad as mg
+        >>> w = mg.Variable([1.0, 2.0], name="w")
+        >>> (w * w).sum().backward()
+        >>> w.grad
+        tensor([2., 4.], dtype=float32)
+        >>> w.assign(w - 0.5 * w.grad)
+        >>> w.numpy()
+        array([0., 0.], dtype=float32)
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, value: Any, trainable: bool = True, dtype: Any = None, name: str | None = None):
+        data = _as_array(value, dtype, copy=True)
+        trainable = trainable and dtypes.is_differentiable(data.dtype)
+        super().__init__(data, Leaf(data.shape, data.dtype) if trainable else None, 0, [0])
+        self.name = name
+
+    @property
+    def trainable(self) -> bool:
+        return self._node is not None
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name or 'unnamed'}: {super().__repr__()}>"
+
+    def __deepcopy__(self, memo: dict) -> Variable:
+        return Variable(self._data, self.trainable, name=self.name)
+
+
+def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tensor:
+    """A tensor of the given values, which are copied.
+
+    Args:
+        value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts. Arrays keep
+            their dtype; Python floats become float32, Python integers int64.
+        dtype: the dtype wanted instead.
+        requires_grad: whether it is a leaf that collects gradients.
+
+    Raises:
+        DTypeError: for values that are no numbers, and for ``requires_grad`` with a dtype that has no derivative.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+        tensor([[1., 2.],
+                [3., 4.]], dtype=float32)
+        >>> mg.tensor([1, 2], requires_grad=True)
+        Traceback (most recent call last):
+        ...
+        minigrad.errors.DTypeError: tensor: requires_grad needs a floating-point dtype, got int64
+    """
+    data = _as_array(value, dtype, copy=True)
+    if requires_grad and not dtypes.is_differentiable(data.dtype):
+        raise DTypeError(f"tensor: requires_grad needs a floating-point dtype, got {data.dtype}")
+    return Tensor(data, Leaf(data.shape, data.dtype) if requires_grad else None)
+
+
+def as_tensor(value: Any, dtype: Any = None) -> Tensor:
+    """`value` itself if it is a Tensor (of that dtype), else a constant tensor of its values."""
+    if isinstance(value, Tensor) and (dtype is None or value._data.dtype == dtype):
+        return value
+    return Tensor(_as_array(value, dtype, copy=True))
+
+
+def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
+    if isinstance(value, Tensor):
+        value = value._data
+    elif not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__") and not np.isscalar(value):
+        value = np.from_dlpack(value)
+    given = value if isinstance(value, (np.ndarray, np.generic)) else None
+    try:
+        array = np.array(value) if given is None else value
+    except ValueError as error:
+        raise ShapeError(f"tensor: nested lists of unequal length ({error})") from error
+    if array.dtype.kind not in "biufc":
+        raise DTypeError(f"tensor: {type(value).__name__} holds {array.dtype}, expected numbers or booleans")
+    if dtype is not None:
+        target = dtypes.as_dtype(dtype)
+    elif given is None and array.dtype == dtypes.float64:
+        target = dtypes.default_float
+    else:
+        target = array.dtype.newbyteorder("=")
+    return np.array(array, target, copy=True if copy else None, order="C", subok=False)

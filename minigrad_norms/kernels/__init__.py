@@ -1,0 +1,1 @@
+"""Kernels of the plugin, a file a family and device."""
