@@ -40,6 +40,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="interpreter of a peer; or set BENCH_PYTHON_<PEER>",
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of each peer (default 2)")
+    parser.add_argument(
+        "--lowest",
+        action="store_true",
+        help="take the lowest time of each measurement, not the median: for a machine that has other work",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer cases, short measurements: to see that it runs")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the results to this file")
     parser.add_argument(
@@ -77,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parse(arguments)
     results = {}
-    recorded = {name: getattr(options, name) for name in ("repeat", "threads", "quick")}
+    recorded = {name: getattr(options, name) for name in ("repeat", "threads", "quick", "lowest")}
     for name in options.names:
         results[name] = compare.run(
             f"bench.suites.{name}",
@@ -86,6 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
             rounds=options.repeat,
             quick=options.quick,
             threads=options.threads,
+            lowest=options.lowest,
             progress=progress,
         )
         print(report.table(name, results[name]), end="\n\n", flush=True)

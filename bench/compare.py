@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from bench import report
 from bench.case import Case
 from bench.peers import Peer, PeerError
 
@@ -27,6 +28,7 @@ def run(
     rounds: int = 5,
     quick: bool = False,
     threads: int = 2,
+    lowest: bool = False,
     ours: str = OURS,
     progress: Callable = lambda iterable, **options: iterable,
 ) -> dict[str, Any]:
@@ -36,9 +38,11 @@ def run(
         pythons: a peer's interpreter, where it is not this one.
         rounds: of each case; the number of a peer is the median over the rounds.
         quick: fewer cases and shorter measurements.
+        lowest: take the lowest time of each measurement instead of the median.
         progress: wraps the cases, as ``tqdm`` does.
     """
-    suite = importlib.import_module(module)
+    suite, load = importlib.import_module(module), report.load()
+    seconds = _SECONDS_QUICK if quick else _SECONDS
     names = [ours, *[p for p in peers if p != ours]]
     with _processes(module, names, pythons or {}, quick, threads) as processes, _caches() as caches:
         rows = []
@@ -46,10 +50,10 @@ def run(
             if case.commands:
                 measured = _in_fresh_processes(case, processes, case.repeat or rounds, caches)
             else:
-                measured = _in_turns(i, processes, rounds, _SECONDS_QUICK if quick else _SECONDS)
+                measured = _in_turns(i, processes, rounds, seconds, lowest)
             rows.append(_row(case, measured, ours))
         states = {p.name: {"status": p.status, "why": p.why, "python": p.python, **p.versions} for p in processes}
-    return {"title": suite.TITLE, "peers": states, "rows": rows, "summary": summary(rows)}
+    return {"title": suite.TITLE, "load": load, "peers": states, "rows": rows, "summary": summary(rows)}
 
 
 def summary(rows: Sequence[dict]) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def _caches() -> Iterator[Callable[[], str]]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _in_turns(index: int, processes: list[Peer], rounds: int, seconds: float) -> dict[str, dict]:
+def _in_turns(index: int, processes: list[Peer], rounds: int, seconds: float, lowest: bool) -> dict[str, dict]:
     measured: dict[str, dict] = {}
     ready = []
     for peer in processes:
@@ -111,7 +115,7 @@ def _in_turns(index: int, processes: list[Peer], rounds: int, seconds: float) ->
     for _ in range(rounds):
         for peer in [p for p in ready if "error" not in measured[p.name]]:
             try:
-                numbers = peer.ask(do="measure", seconds=seconds)["numbers"]
+                numbers = peer.ask(do="measure", seconds=seconds, lowest=lowest)["numbers"]
             except PeerError as error:
                 measured[peer.name] = {"error": str(error)}
                 continue
@@ -151,7 +155,7 @@ def _row(case: Case, measured: dict[str, dict], ours: str) -> dict[str, Any]:
     done = {name: r for name, r in measured.items() if "error" not in r}
     ratios = {n: _ratio(r["rounds"], done[ours]["rounds"]) for n, r in done.items() if n != ours and ours in done}
     best = min(ratios, key=ratios.__getitem__, default=None)
-    row = {
+    row: dict[str, Any] = {
         "case": case.name,
         "unit": case.unit,
         "peers": measured,

@@ -42,7 +42,8 @@ class Peer:
 
     def __init__(self, name: str, module: str, *, python: str = sys.executable, quick: bool = False, threads: int = 2):
         self.name, self.python, self.threads = name, python, threads
-        self.status, self.why, self.versions = "ready", "", {}
+        self.status, self.why = "ready", ""
+        self.versions: dict[str, str] = {}
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         arguments = [python, "-m", "bench.worker", module, name, "quick" if quick else "full", str(threads)]
         self._answers: queue.Queue[str] = queue.Queue()

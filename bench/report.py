@@ -9,6 +9,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+BUSY = 0.75  # processes ready to run for each core, before the benchmark begins, that spoil its numbers
+
 
 def table(name: str, result: dict[str, Any]) -> str:
     """A suite's result for people; the last lines are the mean and the worst ratio."""
@@ -17,13 +19,16 @@ def table(name: str, result: dict[str, Any]) -> str:
     head = ["", *[n for peer in peers for n in [peer, *[f"{peer} {c}" for c in columns.get(peer, [])]]]]
     body = [_line(row, peers, columns) for row in rows]
     lines = [f"{name}: {result['title']}", *_aligned([[*head, "ratio", "best peer", "target"], *body]), ""]
+    if result["load"] > BUSY:
+        lines += [
+            f"The machine was busy ({result['load']:.1f} waiting for each core): compare nothing but rough sizes.",
+            "",
+        ]
     for peer, state in peers.items():
         if state["status"] != "ready":
             lines += [f"{peer} is {state['status']}: {state['why']}", ""]
+    lines += _failures(rows, [state["why"] for state in peers.values()])
     for row in rows:
-        for peer, measured in row["peers"].items():
-            if "error" in measured and peers[peer]["status"] == "ready":
-                lines += [f"{peer} failed at {row['case']}:", measured["error"].rstrip(), ""]
         if row["differ"]:
             lines += [f"{row['case']}: the results of {', '.join(row['differ'])} differ from ours", ""]
     return "\n".join(lines + _conclusion(result["summary"]))
@@ -41,11 +46,15 @@ def write(path: Path, results: dict[str, dict[str, Any]], options: dict[str, Any
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def load() -> float:
+    """How many processes are ready to run for each core, on average over the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
+
+
 def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores, the system, and how busy it was."""
+    """The processor's name, the number of cores that may be used, and the system."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {"cpu": _processor(), "cores": allowed, "system": f"{platform.system()} {platform.machine()}", "load": load}
+    return {"cpu": _processor(), "cores": allowed, "system": f"{platform.system()} {platform.machine()}"}
 
 
 def readable(number: float | None, unit: str) -> str:
@@ -97,6 +106,18 @@ def _line(row: dict, peers: dict, columns: dict[str, list[str]]) -> list[str]:
     verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
     return [*cells, ratio, row["best"] or "", f"{row['target']} {verdict}".strip()]
+
+
+def _failures(rows: list[dict], known: list[str]) -> list[str]:
+    """What went wrong in rows, each text once, with the rows that it befell."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        for peer, measured in row["peers"].items():
+            if measured.get("error", known[0]) not in known:
+                found.setdefault((peer, measured["error"].rstrip()), []).append(row["case"])
+    return [
+        line for (peer, text), names in found.items() for line in (f"{peer} failed at {', '.join(names)}:", text, "")
+    ]
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ArgumentError, GradientError, MissingRuleError
+from minigrad.errors import ArgumentError, GradientError, MissingRuleError, ShapeError
+from minigrad.ops.noise import number
 from minigrad.ops.state import adam_p, momentum_p, sgd_p
 from minigrad.tensor import Tensor, Variable, as_tensor
 
@@ -25,21 +26,20 @@ class Optimizer:
         lr: the learning rate, or a schedule: a function of the number of steps taken so far.
         weight_decay: L2 penalty's factor, added to the gradient.
         clip_norm: scale all gradients together so that their norm is at most this.
+
+    Raises:
+        ArgumentError, ArgumentTypeError: for values out of range, or that are no numbers.
     """
 
     def __init__(self, lr: Rate, weight_decay: float = 0.0, clip_norm: float | None = None):
-        name = type(self).__name__
-        if not callable(lr) and not lr >= 0:
-            raise ArgumentError(f"{name}: lr is {lr!r}, expected a number of at least 0 or a schedule")
-        if not weight_decay >= 0:
-            raise ArgumentError(f"{name}: weight_decay is {weight_decay!r}, expected a number of at least 0")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ArgumentError(f"{name}: clip_norm is {clip_norm!r}, expected a positive number")
+        rate = _number(self, "lr", lr(0) if callable(lr) else lr)
         self.schedule = lr if callable(lr) else None
-        self.lr = Variable(np.float64(lr(0) if callable(lr) else lr), False, name="lr")
+        self.lr = Variable(np.float64(rate), False, name="lr")
         self.steps = Variable(np.int64(0), name="steps")
-        self.weight_decay = float(weight_decay)
-        self.clip_norm = clip_norm
+        self.weight_decay = _number(self, "weight_decay", weight_decay)
+        self.clip_norm = None if clip_norm is None else _number(self, "clip_norm", clip_norm)
+        if self.clip_norm == 0:
+            raise ArgumentError(f"{type(self).__name__}: clip_norm is {clip_norm!r}, expected a positive number")
         self.slots_each = 0  # how many slots a Variable needs
         self.slots: list[tuple[Variable, ...]] = []
         self._variables: list[Variable] = []
@@ -48,9 +48,11 @@ class Optimizer:
         """Make the slots for these Variables; done by the first `update` if not before.
 
         Raises:
-            GradientError: if it was built for others.
+            GradientError: if it was built for others, or one of them is listed twice.
         """
         if not self._variables:
+            if len({id(v) for v in variables}) < len(variables):
+                raise GradientError(f"{type(self).__name__}: a Variable is listed twice, and would be changed twice")
             self._variables = list(variables)
             self.slots = [
                 tuple(Variable(np.zeros(v.shape, v.dtype), False) for _ in range(self.slots_each)) for v in variables
@@ -66,13 +68,20 @@ class Optimizer:
 
         Raises:
             GradientError: if the numbers differ, or the optimizer was built for other Variables.
+            ShapeError: if a gradient has another shape or dtype than its Variable. Nothing has changed then.
         """
         if len(variables) != len(gradients):
             raise GradientError(f"{type(self).__name__}: got {len(gradients)} gradients for {len(variables)} Variables")
+        for i, (v, g) in enumerate(zip(variables, gradients)):
+            if g is not None and (g._data.shape != v._data.shape or g._data.dtype != v._data.dtype):
+                raise ShapeError(
+                    f"{type(self).__name__}: gradient {i} has {g.dtype}{g.shape}, expected {v.dtype}{v.shape} "
+                    f"as of {v.name or 'its Variable'}"
+                )
         self.build(variables)
         steps = int(self.steps.item())
         if self.schedule is not None:
-            self.lr.assign(self.schedule(steps))
+            self.lr.assign(_number(self, "the schedule's rate", self.schedule(steps)))
         self.steps.assign(steps + 1)
         if self.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, self.clip_norm)
@@ -129,11 +138,9 @@ class SGD(Optimizer):
         clip_norm: float | None = None,
     ):
         super().__init__(lr, weight_decay, clip_norm)
-        if not 0 <= momentum < 1:
-            raise ArgumentError(f"SGD: momentum is {momentum!r}, expected a number in [0, 1)")
+        self.momentum = _number(self, "momentum", momentum, below=1)
         if nesterov and not momentum:
             raise ArgumentError("SGD: nesterov needs a momentum above 0")
-        self.momentum = float(momentum)
         self.nesterov = bool(nesterov)
         self.slots_each = 1 if momentum else 0
 
@@ -177,12 +184,8 @@ class Adam(Optimizer):
         clip_norm: float | None = None,
     ):
         super().__init__(lr, weight_decay, clip_norm)
-        for name, value in (("beta1", beta1), ("beta2", beta2)):
-            if not 0 <= value < 1:
-                raise ArgumentError(f"{type(self).__name__}: {name} is {value!r}, expected a number in [0, 1)")
-        if not epsilon >= 0:
-            raise ArgumentError(f"{type(self).__name__}: epsilon is {epsilon!r}, expected a number of at least 0")
-        self.beta1, self.beta2, self.epsilon = float(beta1), float(beta2), float(epsilon)
+        self.beta1, self.beta2 = _number(self, "beta1", beta1, below=1), _number(self, "beta2", beta2, below=1)
+        self.epsilon = _number(self, "epsilon", epsilon)
         self.slots_each = 2
 
     def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
@@ -201,13 +204,13 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p shrinks by 1 − lr·decay apart from the gradient (Loshchilov & Hutter 2019)."""
+    """Adam with decoupled weight decay: p also shrinks by 1 − lr·decay (Loshchilov & Hutter 2019)."""
 
     decoupled = True
 
 
 def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> list[Tensor | None]:
-    """All gradients times min(1, limit/‖all of them‖₂) (Pascanu et al. 2013).
+    """All gradients times min(1, limit/‖all of them‖₂) (Pascanu et al. 2013). A None stays None.
 
     Example:
         >>> import minigrad as mg
@@ -222,14 +225,37 @@ def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> lis
 
 
 def step_decay(lr: float, factor: float, every: int) -> Callable[[int], float]:
-    """lr · factor^⌊step/every⌋."""
-    if every < 1:
+    """lr · factor^⌊step/every⌋, with `every` in steps.
+
+    Example:
+        >>> import minigrad as mg
+        >>> schedule = mg.optim.step_decay(0.1, 0.5, every=100)
+        >>> schedule(0), schedule(99), schedule(200)
+        (0.1, 0.1, 0.025)
+    """
+    if not every >= 1:
         raise ArgumentError(f"step_decay: every is {every!r}, expected a positive number of steps")
     return lambda step: lr * factor ** (step // every)
 
 
 def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
-    """From `lr` to `final` along half a cosine, in `steps` steps (Loshchilov & Hutter 2017)."""
-    if steps < 1:
+    """From `lr` to `final` along half a cosine, in `steps` steps (Loshchilov & Hutter 2017).
+
+    Example:
+        >>> import minigrad as mg
+        >>> schedule = mg.optim.cosine_decay(1.0, 100)
+        >>> [round(schedule(step), 3) for step in (0, 50, 100, 200)]
+        [1.0, 0.5, 0.0, 0.0]
+    """
+    if not steps >= 1:
         raise ArgumentError(f"cosine_decay: steps is {steps!r}, expected a positive number")
     return lambda step: final + (lr - final) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+
+
+def _number(optimizer: Optimizer, argument: str, value: Any, below: float = math.inf) -> float:
+    """`value` as a float in [0, below)."""
+    name = type(optimizer).__name__
+    value = number(name, argument, value.item() if isinstance(value, (np.ndarray, Tensor)) else value)
+    if not 0 <= value < below:
+        raise ArgumentError(f"{name}: {argument} is {value!r}, expected a number in [0, {below})")
+    return value

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+from typing import Any
 
 from minigrad import primitive
 from minigrad.errors import ArgumentError, PluginError
@@ -161,7 +162,5 @@ def _undo(package: str, modules: Collection[str], primitives: dict[str, Primitiv
 
 
 def _distribution(entry: EntryPoint) -> str:
-    try:
-        return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown distribution"
-    except Exception:  # metadata that can't be read takes nothing down
-        return "unknown distribution"
+    metadata: Any = (entry.dist and entry.dist.metadata) or {}
+    return f"{metadata.get('Name') or 'unknown distribution'} {metadata.get('Version') or ''}".strip()

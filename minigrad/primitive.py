@@ -60,6 +60,8 @@ class Sample:
         note: why this sample is here.
         differentiable: False where the sample sits on a kink on purpose, so that only values are compared.
         wide: the inputs, by name, that stay float64 when the others are cast to the dtype under test.
+        exact: the dtypes, by name, in which kernels are held to the rounding of their results alone, however the data
+            amplifies rounding of the inputs: for operations that promise to keep their digits on hard data.
     """
 
     inputs: tuple
@@ -69,6 +71,7 @@ class Sample:
     note: str = ""
     differentiable: bool = True
     wide: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
 
 
 class _Plan:

@@ -7,6 +7,7 @@ differentiated symbolically. Each operation is one line of `OPERATIONS`.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from math import pi, sqrt as _sqrt
 from typing import Any, NamedTuple
@@ -112,6 +113,11 @@ class Expr:
             "minimum and maximum of minigrad.scalar"
         )
 
+    def __float__(self) -> float:
+        raise ArgumentTypeError("a scalar function has no numbers yet; use the functions of minigrad.scalar, not math's")
+
+    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
+
     def __repr__(self) -> str:
         if self.op == "var":
             return self.value
@@ -137,7 +143,13 @@ class Operation(NamedTuple):
 
 
 def constant(value: float) -> Expr:
-    """A constant expression."""
+    """A constant expression.
+
+    Raises:
+        ArgumentTypeError: for what is no real number: a tensor, for one, belongs to a scalar function's inputs.
+    """
+    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        raise ArgumentTypeError(f"a scalar function meets {type(value).__name__}, expected a number or an input")
     return Expr("const", (), float(value))
 
 
@@ -335,8 +347,8 @@ def evaluate(result: Expr, values: dict[str, Any]) -> Any:
     for e in topological([result]):
         if e.op == "var":
             known[id(e)] = values[e.value]
-        elif e.op == "const":
-            known[id(e)] = e.value
+        elif e.op == "const":  # whole numbers are given as integers, so that integer arrays stay integer
+            known[id(e)] = int(e.value) if e.value.is_integer() and 0 < builtins.abs(e.value) < 2**31 else e.value
         else:
             known[id(e)] = OPERATIONS[e.op].numpy(*[known[id(a)] for a in e.args])
     return known[id(result)]

@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import math
-import signal
+import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minigrad import checkpoint, data, random
-from minigrad.errors import ArgumentError, ShapeError, TrainingError
-from minigrad.nn import Layer, losses, metrics as metric_functions
+from minigrad import _interrupts, data
+from minigrad._run import History, Run, loss_value
+from minigrad.data._arguments import integer
+from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
+from minigrad.nn import Layer, losses
+from minigrad.nn import metrics as metric_functions
 from minigrad.optim import Optimizer
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
 
-
-@dataclass
-class History:
-    """What training saw: for each name (``loss``, ``accuracy``, ``val_loss`` ...) one value an epoch.
-
-    Attributes:
-        epochs: the values by name; ``seconds`` and ``steps_per_second`` among them.
-        losses: the loss of every step.
-        curves: what callbacks measured on the way, as [step, value] pairs by name.
-        seconds: spent in steps, callbacks and validation not counted.
-    """
-
-    epochs: dict[str, list[float]] = field(default_factory=dict)
-    losses: list[float] = field(default_factory=list)
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def steps_per_second(self) -> float:
-        return len(self.losses) / self.seconds if self.seconds else 0.0
-
-    def add(self, **values: float) -> None:
-        """Append one epoch's values."""
-        for name, value in values.items():
-            self.epochs.setdefault(name, []).append(float(value))
-
-    def __getitem__(self, name: str) -> list[float]:
-        return self.epochs[name]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"epochs": self.epochs, "losses": self.losses, "curves": self.curves, "seconds": self.seconds}
+__all__ = ["Callback", "History", "evaluate", "fit", "predict"]
 
 
 class Callback:
@@ -86,6 +56,7 @@ def fit(
     validation_data: tuple[Any, Any] | None = None,
     metrics: Sequence[Any] = (),
     shuffle: bool = True,
+    drop_last: bool = False,
     seed: int = 0,
     max_steps: int | None = None,
     callbacks: Sequence[Callback] = (),
@@ -95,8 +66,8 @@ def fit(
 ) -> History:
     """Train a model on arrays.
 
-    Ctrl-C takes effect after the running step: with `save_to` the state is written, then KeyboardInterrupt raised.
-    A second Ctrl-C does not wait.
+    Ctrl-C takes effect after the running step: with `save_to` the state is written, then KeyboardInterrupt raised,
+    with the ``history`` so far. A second Ctrl-C does not wait.
 
     Args:
         model: its output and a batch of `y` go to the loss.
@@ -106,42 +77,73 @@ def fit(
         batch_size, epochs, shuffle, seed: the order of samples depends on the seed and the epoch alone.
         validation_data: (x, y), evaluated after each epoch.
         metrics: names, or functions of outputs and targets as arrays.
+        drop_last: leave out a last batch that is smaller than the others.
         max_steps: stop after so many steps in all, also within an epoch.
         callbacks: told after each step and epoch.
-        progress: show a bar.
-        save_to: a file that holds the state after each epoch and on Ctrl-C.
-        resume: continue from that file if it exists, to the same bits as a run that was not interrupted.
+        progress: show a bar, on stderr.
+        save_to: a file that holds the state after each epoch, on Ctrl-C and when `max_steps` or a callback stops it:
+            Variables, optimizer, generators, position and History.
+        resume: continue from that file if it exists, to the same bits as a run that was not interrupted. The learning
+            rate too comes from the file.
 
     Returns:
         the History, from the first epoch on also after a resume.
 
     Raises:
-        ShapeError: if x and y differ in length.
-        ArgumentError: for numbers out of range.
-        TrainingError: if the loss is not finite. The model keeps the parameters from before that step; the error's
-            ``history`` and ``step`` say what came before.
-        CheckpointError: on resume, if the file is damaged or of another network.
+        ShapeError: if x and y differ in length, or are empty.
+        ArgumentError, ArgumentTypeError, DTypeError: for arguments out of range or of the wrong kind.
+        TrainingError: if the loss or a gradient is not finite. The model keeps the parameters from before that step,
+            and `save_to` what it had; the error's ``history`` and ``step`` say what came before.
+        CheckpointError: on resume, if the file is damaged, of another network, or of a run with other settings.
+
+    Example:
+        >>> import numpy as np, minigrad as mg
+        >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> model = mg.nn.Sequential([mg.nn.Dense(1)])
+        >>> sgd = mg.optim.SGD(0.1)
+        >>> history = mg.training.fit(
+        ...     model, x, 3 * x + 1, optimizer=sgd, loss="mean_squared_error", epochs=30, progress=False
+        ... )
+        >>> history["loss"][-1] < 0.01
+        True
     """
-    if not isinstance(epochs, int) or epochs < 0:
-        raise ArgumentError(f"fit: epochs is {epochs!r}, expected an integer of at least 0")
-    if resume and save_to is None:
+    if not isinstance(model, Layer):
+        raise ArgumentTypeError(f"fit: model is {type(model).__name__}, expected a Layer")
+    if not isinstance(optimizer, Optimizer):
+        raise ArgumentTypeError(f"fit: optimizer is {optimizer!r}, expected one of minigrad.optim, made")
+    epochs = integer("fit", "epochs", epochs, 0)
+    max_steps = None if max_steps is None else integer("fit", "max_steps", max_steps, 0)
+    path = None if save_to is None else _writable(save_to)
+    if resume and path is None:
         raise ArgumentError("fit: resume needs save_to, the file to continue from")
     x, y = _arrays("fit", model, x, y)
-    run = _Run(model, optimizer, losses.get(loss), [metric_functions.get(m) for m in metrics], Path(save_to) if save_to else None)
-    if len(x):
-        model.build_once((None, *x.shape[1:]))
-        with no_grad():
-            model(Tensor(x[:1]))  # every layer has its Variables before the first step
-    run.optimizer.build(model.trainable_variables)
-    if resume and run.path is not None and run.path.exists():
-        run.restore()
+    total = data.number_of_batches(len(x), batch_size, drop_last=drop_last)
+    if not total:
+        raise ShapeError(f"fit: x has shape {x.shape}, which makes no batch of {batch_size} to train on")
+    if validation_data is not None:
+        validation_data = _pair(model, validation_data)
+    run = Run(model, optimizer, losses.get(loss), _named("fit", metrics), path)
+    run.settings = {
+        "optimizer": type(optimizer).__name__, "metrics": list(run.totals)[1:], "samples": len(x),
+        "batch_size": int(batch_size), "shuffle": bool(shuffle), "drop_last": bool(drop_last), "seed": int(seed),
+    }  # fmt: skip
+    with no_grad():
+        model(Tensor(x[:1]))  # every layer has its Variables before the first step
+    variables = model.trainable_variables
+    if not variables:
+        raise GradientError(f"fit: {model.name} has no trainable Variables")
+    optimizer.build(variables)
+    if resume and path is not None and path.exists():
+        run.restore(path)
     for callback in callbacks:
         callback.history = run.history
-    with _interrupt_between_steps() as interrupted:
-        while run.epoch < epochs and not run.done(max_steps, callbacks):
-            order = data.batches(x, y, batch_size, seed=seed, epoch=run.epoch, shuffle=shuffle, start=run.batch)
-            _epoch(run, order, epochs, max_steps, callbacks, progress, interrupted)
-            if run.done(max_steps, callbacks) and run.batch < len(order) + run.started:
+    with _interrupts.between_steps() as interrupted:
+        while run.epoch < epochs and not (interrupted.is_set() or run.done(max_steps, callbacks)):
+            order = data.batches(
+                x, y, batch_size, seed=seed, epoch=run.epoch, shuffle=shuffle, drop_last=drop_last, start=run.batch
+            )
+            _epoch(run, order, total, epochs, max_steps, callbacks, progress, interrupted)
+            if interrupted.is_set() or run.batch < total:
                 break
             values = run.close_epoch()
             if validation_data is not None:
@@ -152,8 +154,10 @@ def fit(
             for callback in callbacks:
                 callback.on_epoch_end(run.epoch, values)
             run.save()
-            if interrupted.is_set():
-                raise KeyboardInterrupt
+        if run.batch:  # stopped within an epoch
+            run.save()
+    if interrupted.is_set():
+        raise run.interrupted()
     return run.history
 
 
@@ -168,26 +172,37 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss and metrics of a model on arrays, in inference mode, each weighted by the size of its batch.
 
+    Without samples they are NaN.
+
     Raises:
         ShapeError: if x and y differ in length.
+        ArgumentError, ArgumentTypeError: for an unknown loss or metric, or a batch size below 1.
     """
     x, y = _arrays("evaluate", model, x, y)
+    batch_size = integer("evaluate", "batch_size", batch_size, 1)
     loss_function = losses.get(loss)
-    functions = [metric_functions.get(m) for m in metrics]
+    functions = _named("evaluate", metrics)
     totals = dict.fromkeys(["loss", *(name for name, _ in functions)], 0.0)
     with no_grad():
         for low in range(0, len(x), batch_size):
             batch, targets = x[low : low + batch_size], y[low : low + batch_size]
             outputs = model(Tensor(np.ascontiguousarray(batch)), False)
-            totals["loss"] += loss_function(outputs, Tensor(np.ascontiguousarray(targets))).item() * len(batch)
+            value = loss_function(outputs, Tensor(np.ascontiguousarray(targets)))
+            totals["loss"] += loss_value("evaluate", value) * len(batch)
             for name, function in functions:
-                totals[name] += function(outputs.numpy(), targets) * len(batch)
-    return {name: total / max(1, len(x)) for name, total in totals.items()}
+                totals[name] += float(function(outputs.numpy(), targets)) * len(batch)
+    return {name: total / len(x) if len(x) else math.nan for name, total in totals.items()}
 
 
 def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
-    """The model's outputs for an array of inputs, in inference mode."""
-    x = _cast(model, np.asarray(x))
+    """The model's outputs for an array of inputs, in inference mode.
+
+    Raises:
+        ShapeError: if x has no axes.
+        ArgumentError, ArgumentTypeError: for a batch size below 1.
+    """
+    x = _cast("predict", "x", model, x)
+    batch_size = integer("predict", "batch_size", batch_size, 1)
     with no_grad():
         parts = [
             model(Tensor(np.ascontiguousarray(x[low : low + batch_size])), False).numpy()
@@ -196,91 +211,19 @@ def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
     return np.concatenate(parts)
 
 
-class _Run:
-    """The state of a `fit`: where it stands, and what it has added up in the running epoch."""
-
-    def __init__(self, model: Layer, optimizer: Optimizer, loss: Callable, metrics: list, path: Path | None):
-        self.model, self.optimizer, self.loss, self.metrics, self.path = model, optimizer, loss, metrics, path
-        self.history = History()
-        self.epoch = 0
-        self.batch = 0  # batches of this epoch that are done
-        self.started = 0  # the batch at which this process entered the epoch
-        self.seen = 0  # samples of this epoch
-        self.seconds = 0.0
-        self.totals = dict.fromkeys(["loss", *(name for name, _ in metrics)], 0.0)
-        self.variables: list = []
-
-    def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-        """One step, and the loss and metrics of its batch."""
-        start = time.perf_counter()
-        outputs = self.model(Tensor(x), True)
-        loss = self.loss(outputs, Tensor(y))
-        value = float(loss._data)
-        if not math.isfinite(value):
-            raise self._not_finite(value)
-        loss.backward()
-        self.optimizer.step(self.variables)
-        values = {"loss": value}
-        for name, function in self.metrics:
-            values[name] = function(outputs._data, y)
-        for name, v in values.items():
-            self.totals[name] += v * len(x)
-        self.seen += len(x)
-        self.batch += 1
-        self.history.losses.append(value)
-        elapsed = time.perf_counter() - start
-        self.seconds += elapsed
-        self.history.seconds += elapsed
-        return values
-
-    def done(self, max_steps: int | None, callbacks: Sequence[Callback]) -> bool:
-        steps = len(self.history.losses)
-        return (max_steps is not None and steps >= max_steps) or any(c.stop for c in callbacks)
-
-    def close_epoch(self) -> dict[str, float]:
-        """The epoch's averages; the run stands at the start of the next."""
-        values = {name: total / max(1, self.seen) for name, total in self.totals.items()}
-        values["seconds"] = self.seconds
-        values["steps_per_second"] = self.batch / self.seconds if self.seconds else 0.0
-        self.totals = dict.fromkeys(self.totals, 0.0)
-        self.epoch, self.batch, self.started, self.seen, self.seconds = self.epoch + 1, 0, 0, 0, 0.0
-        return values
-
-    def save(self) -> None:
-        if self.path is not None:
-            place = {n: getattr(self, n) for n in ("epoch", "batch", "seen", "seconds", "totals")}
-            parts = {"model": self.model, "optimizer": self.optimizer, "generator": random.default_generator.state}
-            checkpoint.save(self.path, **parts, place=place, history=self.history.as_dict())
-
-    def restore(self) -> None:
-        parts = {"model": self.model, "optimizer": self.optimizer, "generator": random.default_generator.state}
-        values = checkpoint.load(self.path, **parts)
-        for name, value in values["place"].items():
-            setattr(self, name, value)
-        self.started = self.batch
-        self.history = History(**values["history"])
-
-    def _not_finite(self, value: float) -> TrainingError:
-        step = len(self.history.losses) + 1
-        error = TrainingError(
-            f"fit: the loss is {value} at step {step} (epoch {self.epoch + 1}); the model keeps the parameters from "
-            f"before it. A smaller learning rate than {float(self.optimizer.lr.item()):g} or clip_norm may help"
-        )
-        error.history, error.step = self.history, step  # type: ignore[attr-defined]
-        return error
-
-
 def _epoch(
-    run: _Run,
+    run: Run,
     order: Any,
+    total: int,
     epochs: int,
     max_steps: int | None,
     callbacks: Sequence[Callback],
     progress: bool,
     interrupted: threading.Event,
 ) -> None:
-    run.variables = run.model.trainable_variables
-    with _bar(progress, run, len(order), epochs) as bar:
+    """The rest of an epoch, or as much of it as there is to do."""
+    run.enter_epoch()
+    with _bar(progress, run, total, epochs) as bar:
         for x, y in order:
             values = run.step(x, y)
             if bar is not None:
@@ -289,21 +232,17 @@ def _epoch(
                     bar.set_postfix({n: f"{t / run.seen:.4f}" for n, t in run.totals.items()}, refresh=False)
             for callback in callbacks:
                 callback.on_step_end(len(run.history.losses), values)
-            if interrupted.is_set():
-                run.save()
-                raise KeyboardInterrupt
-            if run.done(max_steps, callbacks):
+            if interrupted.is_set() or run.done(max_steps, callbacks):
                 return
 
 
 @contextmanager
-def _bar(progress: bool, run: _Run, remaining: int, epochs: int) -> Iterator[Any]:
+def _bar(progress: bool, run: Run, total: int, epochs: int) -> Iterator[Any]:
     if not progress:
         yield None
         return
     from tqdm import tqdm
 
-    total = run.started + remaining
     title = f"epoch {run.epoch + 1}/{epochs}"
     with tqdm(total=total, initial=run.batch, desc=title, unit="step", leave=False, file=sys.stderr) as bar:
         yield bar
@@ -315,36 +254,44 @@ def _say(progress: bool, epoch: int, epochs: int, values: dict[str, float]) -> N
         print(f"epoch {epoch}/{epochs}  {shown}  {values['steps_per_second']:.0f} steps/s", file=sys.stderr)
 
 
-@contextmanager
-def _interrupt_between_steps() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event that is looked at between steps, so that no step is left half done.
-
-    Only in the main thread and only in place of Python's own handler, which is put back at the end and by the first
-    Ctrl-C itself.
-    """
-    asked = threading.Event()
-    own = signal.default_int_handler
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not own:
-        yield asked
-        return
-
-    def handler(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, own)
-        asked.set()
-
-    signal.signal(signal.SIGINT, handler)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, own)
+def _arrays(operation: str, model: Layer, x: Any, y: Any, of: str = "") -> tuple[np.ndarray, np.ndarray]:
+    x, y = _cast(operation, f"x{of}", model, x), _cast(operation, f"y{of}", model, y)
+    if len(x) != len(y):
+        raise ShapeError(f"{operation}: x{of} has shape {x.shape} and y{of} {y.shape}, expected the same length")
+    return x, y
 
 
-def _arrays(operation: str, model: Layer, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _cast(model, np.asarray(x)), np.asarray(y)
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y):
-        raise ShapeError(f"{operation}: x has shape {x.shape} and y {y.shape}, expected the same length")
-    return x, _cast(model, y)
-
-
-def _cast(model: Layer, a: np.ndarray) -> np.ndarray:
+def _cast(operation: str, name: str, model: Layer, value: Any) -> np.ndarray:
+    a = np.asarray(value)
+    if a.dtype.kind not in "biuf":
+        raise DTypeError(f"{operation}: {name} has dtype {a.dtype}, expected real numbers")
+    if a.ndim == 0:
+        raise ShapeError(f"{operation}: {name} has shape (), expected samples along the first axis")
     return a.astype(model.dtype, copy=False) if a.dtype.kind == "f" else a
+
+
+def _pair(model: Layer, value: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ArgumentTypeError(f"fit: validation_data is {type(value).__name__}, expected a pair (x, y)")
+    return _arrays("fit", model, value[0], value[1], " of validation_data")
+
+
+def _named(operation: str, metrics: Any) -> list[tuple[str, Callable]]:
+    found = [metric_functions.get(m) for m in ([metrics] if isinstance(metrics, str) else metrics)]
+    names = ["loss", *(name for name, _ in found)]
+    if len(set(names)) < len(names):
+        raise ArgumentError(f"{operation}: metrics has the names {names[1:]}, expected each once and none 'loss'")
+    return found
+
+
+def _writable(path: Any) -> Path:
+    """The path of a file to write, found out before the work rather than after it."""
+    path = Path(path)
+    folder = Path(os.path.realpath(path)).parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ArgumentError(
+            f"fit: save_to is {str(path)!r}, but the folder {folder} does not exist or can't be written"
+        )
+    if path.is_dir():
+        raise ArgumentError(f"fit: save_to is {str(path)!r}, a folder; expected a file")
+    return path

@@ -55,7 +55,9 @@ def with_minigrad(case: Case) -> Work:
         return y
 
     def check() -> list[float]:
-        return _digest(run().numpy(), *(t.grad.numpy() for t in (x, gamma, beta)), axis=axis)
+        import numpy as np
+
+        return _digest([run().numpy(), *(np.asarray(t.grad) for t in (x, gamma, beta))], axis)
 
     return Work(run, check=check, columns={"kernels": Work(_kernels(arrays, axes, axis))})
 
@@ -97,8 +99,7 @@ def with_torch(case: Case) -> Work:
         return y, *torch.autograd.grad(y, (x, gamma, beta), ct)
 
     def check() -> list[float]:
-        y, dx, dgamma, dbeta = (t.detach() for t in run())
-        return _digest(y.numpy(), dx.numpy(), dgamma.numpy(), dbeta.numpy(), axis=min(1, x.ndim - 1))
+        return _digest([t.detach().numpy() for t in run()], 1)
 
     return Work(run, check=check)
 
@@ -129,7 +130,7 @@ def with_jax(case: Case) -> Work:
     def check() -> list[float]:
         import numpy as np
 
-        return _digest(*map(np.asarray, run()), axis=axis)
+        return _digest([np.asarray(a) for a in run()], axis)
 
     return Work(run, check=check)
 
@@ -145,10 +146,11 @@ def _arrays(case: Case) -> list:
     return [2 * x + 1, gamma, beta, ct]
 
 
-def _digest(y: Any, dx: Any, dgamma: Any, dbeta: Any, axis: int) -> list[float]:
+def _digest(arrays: list, axis: int) -> list[float]:
     """A few numbers that are wrong if the arrays are: each channel's mean square, and some of the gradients."""
     import numpy as np
 
+    y, dx, dgamma, dbeta = arrays
     axes = tuple(a for a in range(y.ndim) if a != axis)
     squares = [np.mean(np.square(a, dtype=np.float64), axes)[:4] for a in (y, dx)]
     scale = np.sqrt(y.size / y.shape[axis])

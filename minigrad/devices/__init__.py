@@ -1,0 +1,1 @@
+"""The devices: memory, threads and compiled kernels, a module a device."""

@@ -30,34 +30,51 @@ empty = pool.empty
 
 
 class Function:
-    """A Python function that is compiled when it is first called, or first used by a kernel that is."""
+    """A Python function that is compiled when it is first called, or first used by a kernel that is.
 
-    def __init__(self, function: Callable, *, exact: bool = False, parallel: bool = False, inline: bool = False):
+    ``entry`` is what calls from Python go to. Functions that only kernels use are compiled without it, in half the
+    time; such a function gets an entry of its own when Python calls it after all.
+    """
+
+    def __init__(
+        self, function: Callable, *, exact: bool = False, parallel: bool = False, inline: bool = False, called: bool = False
+    ):
         self.python = function
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
+        self.entry: Callable = self._enter
         self._flags = {"exact": exact, "parallel": parallel, "inline": inline}
+        self._called = called  # from Python, as is known beforehand
         self._compiled: Callable | None = None
 
     def __call__(self, *args: Any) -> Any:
-        return (self._compiled or self.compiled())(*args)
+        return self.entry(*args)
 
     def compiled(self) -> Callable:
-        """The Numba dispatcher, made on first demand."""
+        """The Numba dispatcher for use in kernels, made on first demand."""
         with _compile_lock:
             if self._compiled is None:
-                self._compiled = _compile(self.python, self.stamp(), **self._flags)
+                self._compiled = _compile(self, self._called)
         return self._compiled
 
-    def stamp(self) -> str:
-        """A hash of all the source that the machine code is made of."""
-        parts = [self.__name__, repr(sorted(self._flags.items())), _source(self.python)]
+    def _enter(self, *args: Any) -> Any:
+        with _compile_lock:
+            if self.entry == self._enter:
+                if self._compiled is None:
+                    self._called = True
+                self.entry = self.compiled() if self._called else _compile(self, True)
+        return self.entry(*args)
+
+    def stamp(self) -> str | None:
+        """A hash of all that the machine code is made of; None if something in it can't be told apart reliably."""
+        parts = [self.__name__, repr(sorted(self._flags.items())), _text_of(self.python.__code__)]
+        parts.append(repr((self.python.__defaults__, self.python.__kwdefaults__)))
         for name, value in _referenced(self.python):
-            if isinstance(value, Function):
-                parts.append(value.stamp())
-            elif isinstance(value, (bool, int, float, str, tuple)):
-                parts.append(f"{name}={value!r}")
+            text = value.stamp() if isinstance(value, Function) else _text_of_value(value)
+            if text is None:
+                return None
+            parts.append(f"{name}={text}")
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -109,7 +126,7 @@ def chunked(body: Callable) -> "Kernel":
 class Kernel:
     """A loop over chunks in two forms, ``serial`` and ``parallel``, called as ``kernel(chunks, work, *arguments)``.
 
-    ``work`` is the number of elements touched; it decides between the forms and nothing else.
+    Each form is compiled when it is first needed; a few chunks need neither. ``work`` is the number of elements touched; it decides between the forms and nothing else.
     """
 
     def __init__(self, body: Callable):
@@ -117,24 +134,33 @@ class Kernel:
         self.__module__ = body.__module__
         self.__doc__ = body.__doc__
         self.__wrapped__ = body
-        self.body = Function(body)
+        self.body = Function(body, called=True)
         arguments = list(inspect.signature(body).parameters)[1:]
         self.serial = _driver(self.body, arguments, parallel=False)
         self.parallel = _driver(self.body, arguments, parallel=True)
 
     def __call__(self, chunks: int, work: int, *args: Any) -> None:
-        if work >= PARALLEL_WORK and chunks > 1 and may_run_parallel() and _one_parallel.acquire(blocking=False):
+        if chunks == 1:
+            self.body.entry(0, *args)  # no loop to compile, nor to enter
+        elif chunks > 1 and work >= PARALLEL_WORK and may_run_parallel() and _one_parallel.acquire(blocking=False):
             try:
                 self.parallel(chunks, *args)
             finally:
                 _one_parallel.release()
+        elif chunks <= _FEW:
+            for chunk in range(chunks):
+                self.body.entry(chunk, *args)
         else:
             self.serial(chunks, *args)
 
 
+_FEW = 4  # chunks that are called one by one, which costs less than compiling their loop
+
+
 def chunks_of(size: int, least: int = 1 << 13, most: int = 64) -> int:
     """How many chunks to cut `size` elements into: pieces of at least `least`, at most `most` of them."""
-    return max(1, min(most, size // least))
+    chunks = size // least
+    return 1 if chunks < 2 else min(chunks, most)
 
 
 def contiguous(a: np.ndarray) -> np.ndarray:
@@ -166,6 +192,7 @@ def _after_fork() -> None:
     # The threads of the parent's pool do not exist in the child, and entering the pool there hangs or aborts.
     global _forked, _one_parallel, _compile_lock
     _forked = True
+    pool.after_fork()
     _one_parallel = threading.Lock()
     _compile_lock = threading.RLock()
 
@@ -182,7 +209,7 @@ def _driver(body: Function, arguments: list[str], *, parallel: bool) -> Function
     head = f"def {name}({', '.join(['all_chunks', *arguments])}):\n"
     source = f"{head}    for chunk in {loop}(all_chunks):\n        body({passed})\n"
     function = from_source(name, source, {"body": body, "prange": range, "int64": np.int64})
-    return Function(function, parallel=parallel)
+    return Function(function, parallel=parallel, called=True)
 
 
 def from_source(name: str, source: str, scope: dict[str, Any]) -> Callable:
@@ -194,37 +221,92 @@ def from_source(name: str, source: str, scope: dict[str, Any]) -> Callable:
     return namespace[name]
 
 
-def _compile(function: Callable, stamp: str, *, exact: bool, parallel: bool, inline: bool) -> Callable:
+def _compile(function: Function, called: bool) -> Callable:
     import numba
 
-    scope = dict(function.__globals__)
-    for name, value in _referenced(function):
-        if isinstance(value, Function):
+    python, flags = function.python, function._flags
+    scope = dict(python.__globals__)
+    for name, value in _referenced(python):
+        if isinstance(value, Function) and name in scope:
             scope[name] = value.compiled()
-    if parallel:
+    if flags["parallel"]:
         scope["prange"] = numba.prange
-    bound = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__)
-    bound.__module__ = function.__module__
+    cells = [_cell(cell.cell_contents) for cell in python.__closure__ or ()]
+    bound = types.FunctionType(python.__code__, scope, python.__name__, python.__defaults__, tuple(cells))
+    bound.__kwdefaults__ = python.__kwdefaults__
+    bound.__module__ = python.__module__
     dispatcher = numba.njit(
-        fastmath=False if exact else set(FASTMATH),
-        parallel=parallel,
-        forceinline=inline,
+        fastmath=False if flags["exact"] else set(FASTMATH),
+        parallel=flags["parallel"],
+        forceinline=flags["inline"],
         nogil=True,
         error_model="numpy",
+        no_cpython_wrapper=not called,
+        no_cfunc_wrapper=True,
     )(bound)
     path, _ = cache.folder()
     if path is not None and not numba.config.DISABLE_JIT:
-        dispatcher._cache = cache.KernelCache(function.__name__, stamp, path)
+        stamp = function.stamp()
+        if stamp is not None:
+            dispatcher._cache = cache.KernelCache(python.__name__, f"{stamp} {sorted(FASTMATH)} {called}", path)
     return dispatcher
 
 
+def _cell(value: Any) -> types.CellType:
+    return types.CellType(value.compiled() if isinstance(value, Function) else value)
+
+
 def _referenced(function: Callable) -> list[tuple[str, Any]]:
-    """The module globals that the function names, by name."""
-    scope = function.__globals__
-    return [(name, scope[name]) for name in function.__code__.co_names if name in scope]
+    """What the function names outside itself: globals, enclosing functions' variables, constants of modules."""
+    code, scope = function.__code__, function.__globals__
+    names = _names(code)
+    found = [(name, scope[name]) for name in names if name in scope]
+    found += [(name, cell.cell_contents) for name, cell in zip(code.co_freevars, function.__closure__ or ())]
+    for name, value in tuple(found):
+        if isinstance(value, types.ModuleType):
+            members = vars(value)
+            found += [
+                (f"{name}.{member}", members[member])
+                for member in names
+                if member in members and isinstance(members[member], (Function, *_CONSTANTS))
+            ]
+    return found
 
 
-def _source(function: Callable) -> str:
-    lines = linecache.getlines(function.__code__.co_filename)
-    start = function.__code__.co_firstlineno - 1
-    return "".join(inspect.getblock(lines[start:])) if lines else repr(function.__code__.co_code)
+def _names(code: types.CodeType) -> list[str]:
+    names = list(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names += _names(constant)
+    return names
+
+
+def _text_of(code: types.CodeType) -> str:
+    """The code itself and not its source: that may have been edited since it was imported."""
+    parts = [code.co_code.hex(), repr((code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars))]
+    parts.append(repr((code.co_argcount, code.co_kwonlyargcount, code.co_flags)))
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            parts.append(_text_of(constant))
+        elif isinstance(constant, frozenset):
+            parts.append(repr(sorted(map(repr, constant))))
+        else:
+            parts.append(repr(constant))
+    return "\n".join(parts)
+
+
+_CONSTANTS = (bool, int, float, complex, str, bytes, tuple, types.NoneType, np.generic, np.dtype, np.ndarray)
+
+
+def _text_of_value(value: Any) -> str | None:
+    if isinstance(value, np.ndarray):
+        return None if value.dtype.hasobject else f"{value.dtype} {value.shape} {value.strides} {value.tobytes().hex()}"
+    if isinstance(value, tuple):
+        texts = [_text_of_value(v) for v in value]
+        return None if None in texts else repr(texts)
+    if isinstance(value, _CONSTANTS):
+        return f"{type(value).__name__} {value!r}"
+    if isinstance(value, types.ModuleType):
+        return value.__name__
+    home = "numpy" if isinstance(value, np.ufunc) else (getattr(value, "__module__", None) or "").partition(".")[0]
+    return f"{home}.{value.__name__}" if home in ("builtins", "math", "numpy", "numba", "operator") else None

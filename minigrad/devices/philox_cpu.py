@@ -20,29 +20,28 @@ HALF_PI = math.pi / 2
 
 
 @cpu.jit(inline=True)
-def _round(c0, c1, c2, c3, key0, key1):
+def _round(c0, c1, c2, c3, k0, k1, r):
     m, s = np.uint64(MASK), np.uint64(32)
+    key0 = (k0 + np.uint64(r) * np.uint64(0x9E3779B9)) & m
+    key1 = (k1 + np.uint64(r) * np.uint64(0xBB67AE85)) & m
     p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-    return (p1 >> s) ^ c1 ^ (key0 & m), p1 & m, (p0 >> s) ^ c3 ^ (key1 & m), p0 & m
+    return (p1 >> s) ^ c1 ^ key0, p1 & m, (p0 >> s) ^ c3 ^ key1, p0 & m
 
 
 @cpu.jit(inline=True)
 def philox(c0, c1, c2, c3, k0, k1):
     """The four words of a counter of four words under a key of two."""
-    a, b = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)  # written out: a loop of ten rounds is not vectorized around
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a, k1 + b)
-    a2, b2 = a + a, b + b
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a2, k1 + b2)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a2 + a, k1 + b2 + b)
-    a4, b4 = a2 + a2, b2 + b2
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a4, k1 + b4)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a4 + a, k1 + b4 + b)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a4 + a2, k1 + b4 + b2)
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a4 + a2 + a, k1 + b4 + b2 + b)
-    a8, b8 = a4 + a4, b4 + b4
-    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0 + a8, k1 + b8)
-    return _round(c0, c1, c2, c3, k0 + a8 + a, k1 + b8 + b)
+    # Written out: the loops over blocks are vectorized, which another loop inside would prevent.
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 0)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 1)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 2)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 3)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 4)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 5)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 6)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 7)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1, 8)
+    return _round(c0, c1, c2, c3, k0, k1, 9)
 
 
 @cpu.jit(inline=True)

@@ -58,13 +58,21 @@ class Pool:
             self._free.clear()
             self._kept = 0
 
+    def after_fork(self) -> None:
+        """Start anew in a forked child: another thread may have held the lock, half way through, and is gone now."""
+        self._lock = threading.Lock()
+        self._free, self._kept = {}, 0
+
     def _take(self, size: int) -> mmap.mmap:
         with self._lock:
             self._collect()
             blocks = self._free.get(size)
             if blocks:
                 self._kept -= size
-                return blocks.pop()
+                block = blocks.pop()
+                if not blocks:
+                    del self._free[size]
+                return block
         return _map(size)
 
     def _collect(self) -> None:
@@ -72,9 +80,20 @@ class Pool:
         while self._returned:
             block = self._returned.popleft()
             size = len(block)
-            if self._kept + size <= self.limit:
-                self._free.setdefault(size, []).append(block)
-                self._kept += size
+            if size > self.limit:
+                continue
+            while self._kept + size > self.limit:
+                self._forget_one()
+            # The size goes to the end of the dictionary: what was not wanted for longest is forgotten first.
+            self._free[size] = [*self._free.pop(size, ()), block]
+            self._kept += size
+
+    def _forget_one(self) -> None:
+        size, blocks = next(iter(self._free.items()))
+        blocks.pop()
+        self._kept -= size
+        if not blocks:
+            del self._free[size]
 
 
 class _Lease(np.ndarray):
@@ -101,7 +120,10 @@ def _size_class(size: int) -> int:
 
 
 def _map(size: int) -> mmap.mmap:
-    block = mmap.mmap(-1, size)
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size)
+    # Private: Python's default is to share the pages with forked children, whose writes would then be seen here.
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= 1 << 22 and hasattr(mmap, "MADV_HUGEPAGE"):
         try:
             block.madvise(mmap.MADV_HUGEPAGE)

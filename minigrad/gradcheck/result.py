@@ -123,13 +123,13 @@ def compare(
         bound = np.broadcast_to(bound, b.shape)
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         with np.errstate(all="ignore"):
-            ratio = np.where(same, 0.0, np.abs(a - b) / bound)
+            ratio = np.where(same | np.isposinf(bound), 0.0, np.abs(a - b) / bound)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
         at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
         if ratio[at] > worst:
             worst, pair = float(ratio[at]), (_number(a[at]), _number(b[at]))
             place = f"{name}[{', '.join(map(str, at))}]" if at else name
-        finite = np.isfinite(b)
+        finite = np.isfinite(b) & np.isfinite(bound)
         if finite.any():
             signal = max(signal, float(np.max(np.abs(b[finite]))))
             tolerance = max(tolerance, float(np.max(np.where(finite, bound, 0))))

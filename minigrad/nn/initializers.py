@@ -137,7 +137,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
 
 _BY_NAME: dict[str, Callable[[], Initializer]] = {
-    f.__name__: f  # type: ignore[misc]
+    f.__name__: f
     for f in (
         zeros, ones, random_normal, random_uniform, truncated_normal, glorot_uniform, glorot_normal, he_uniform,
         he_normal, lecun_uniform, lecun_normal, orthogonal,
@@ -158,7 +158,9 @@ def get(initializer: Any) -> Initializer:
         return _BY_NAME[initializer]()
     if callable(initializer):
         return initializer
-    raise ArgumentTypeError(f"initializer: got {initializer!r}, expected a name or a function of (shape, dtype, generator)")
+    raise ArgumentTypeError(
+        f"initializer: got {initializer!r}, expected a name or a function of (shape, dtype, generator)"
+    )
 
 
 def _drawn(function: Callable, **options: float) -> Initializer:

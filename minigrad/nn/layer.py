@@ -80,7 +80,9 @@ class Layer:
             ShapeError: if a length is unknown, or the initializer returns another shape.
         """
         if any(n is None for n in shape):
-            raise ShapeError(f"{self.name}: {name} would have shape {tuple(shape)}; this axis of the input must be known")
+            raise ShapeError(
+                f"{self.name}: {name} would have shape {tuple(shape)}; this axis of the input must be known"
+            )
         dtype = dtypes.as_dtype(dtype or self.dtype)
         sizes = tuple(int(n) for n in shape if n is not None)
         values = initializers.get(initializer)(sizes, dtype, self.generator)
@@ -198,7 +200,9 @@ class Sequential(Layer):
         if not callable(layer):
             raise ArgumentTypeError(f"{self.name}: item {len(self.items)} is {layer!r}, expected a layer or a function")
         if isinstance(layer, type):
-            raise ArgumentTypeError(f"{self.name}: item {len(self.items)} is the class {layer.__name__}, expected a layer")
+            raise ArgumentTypeError(
+                f"{self.name}: item {len(self.items)} is the class {layer.__name__}, expected a layer"
+            )
         self.items.append(layer)
         self._hand_down_generator()
         if isinstance(layer, Layer) and not self._given_dtype:

@@ -162,12 +162,15 @@ class Reshape(Layer):
     """Each sample in another shape: (n, ...) to (n, *target); one length may be -1.
 
     Raises:
+        ArgumentError: if the target is no sequence of lengths.
         ShapeError: if a sample has another number of elements.
     """
 
     def __init__(self, target: Sequence[int], name: str | None = None):
         super().__init__(name)
         self.target = tuple(target)
+        if any(not isinstance(n, (int, np.integer)) or n < -1 for n in self.target) or self.target.count(-1) > 1:
+            raise ArgumentError(f"Reshape: target is {target!r}, expected lengths of which one may be -1")
 
     def call(self, x: Tensor, training: bool) -> Tensor:
         if x.ndim < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import pi, sqrt
 from typing import Any
 
 from minigrad import scalar
@@ -54,7 +54,8 @@ def _gelu(x):
 
 @elementwise("mg::gelu_tanh")
 def _gelu_tanh(x):
-    return 0.5 * x * (1 + scalar.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+    # ½(1 + tanh u) is sigmoid(2u), which keeps its digits where tanh u is close to −1.
+    return x * scalar.sigmoid(2 * sqrt(2 / pi) * (x + 0.044715 * x * x * x))
 
 
 @elementwise("mg::silu")

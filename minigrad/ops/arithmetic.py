@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes, scalar
-from minigrad.elementwise import elementwise, promoted
-from minigrad.errors import ArgumentError, ArgumentTypeError
+from minigrad.devices.cpu_loops import Loop
+from minigrad.elementwise import broadcast_shape, elementwise, promoted
+from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor
 
@@ -164,7 +165,8 @@ def _clip_samples(rng: np.random.Generator) -> Any:
 
 @elementwise("mg::clip", floats=False, samples=_clip_samples)
 def _clip(x, low, high):
-    return scalar.select(x < low, low, scalar.select(x > high, high, x))
+    limited = scalar.select((x < low) | scalar.isnan(low), low, x)
+    return scalar.select((limited > high) | scalar.isnan(high), high, limited)
 
 
 def add(x: Any, y: Any) -> Tensor:
@@ -224,10 +226,11 @@ def power(x: Any, y: Any) -> Tensor:
         >>> mg.power(mg.tensor([-2.0, 3.0]), 2)
         tensor([4., 9.], dtype=float32)
     """
-    if isinstance(y, (int, float)) and y == 2:
-        return _square(x)
-    if isinstance(y, float) and y == 0.5:
-        return _sqrt(x)
+    if type(y) in (int, float):  # NumPy's own numbers are typed, and take part in the promotion
+        if y == 2:
+            return _square(x)
+        if y == 0.5:
+            return _sqrt(x)
     return _pow(x, y)
 
 
@@ -355,14 +358,30 @@ where_p = Primitive("mg::where")
 @where_p.infer
 def _(condition, x, y):
     if condition.dtype != dtypes.bool_:
-        raise ArgumentTypeError(f"where: condition has dtype {condition.dtype}, expected bool")
+        raise DTypeError(f"where: condition has dtype {condition.dtype}, expected bool")
     dtype = dtypes.require_same("where", x=x.dtype, y=y.dtype)
-    return Abstract(np.broadcast_shapes(condition.shape, x.shape, y.shape), dtype)
+    return Abstract(broadcast_shape("where", [condition.shape, x.shape, y.shape]), dtype)
 
 
-@where_p.kernel("reference", "cpu")
+@where_p.kernel("reference")
 def _(condition, x, y):
     return np.where(condition, x, y)
+
+
+_where_loop = Loop(
+    scalar.select(scalar.variable("condition"), scalar.variable("x"), scalar.variable("y")),
+    ("condition", "x", "y"),
+    typed=1,
+)
+
+
+@where_p.kernel("cpu")
+def _(out, condition, x, y):
+    if dtypes.has_kernels(x.dtype):
+        _where_loop(out, condition, x, y)
+    else:
+        np.copyto(out, y)
+        np.copyto(out, x, where=condition)
 
 
 @where_p.vjp(saves=("condition",))
@@ -390,11 +409,16 @@ def _(rng):
     yield Sample((some, rng.standard_normal((2, 3)), rng.standard_normal((2, 3))))
     yield Sample((some[:, :1], rng.standard_normal((3,)), rng.standard_normal(())))
     yield Sample((rng.random((0, 2)) > 0.5, rng.standard_normal((2,)), rng.standard_normal((1, 2))))
-    yield Sample((rng.random((2,)), np.ones(2), np.ones(2)), error=ArgumentTypeError, match="condition has dtype")
+    yield Sample((rng.random((2,)), np.ones(2), np.ones(2)), error=DTypeError, match="condition has dtype")
+    yield Sample((some, np.ones(3), np.ones((2, 2))), error=ShapeError, match="do not broadcast")
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
     """x where the condition holds, else y; broadcast. The gradient flows to the one that was taken.
+
+    Raises:
+        DTypeError: if the condition is not boolean.
+        ShapeError: if the shapes do not broadcast.
 
     Example:
         >>> import minigrad as mg

@@ -22,10 +22,16 @@ def _(x, *, dtype, source):
     return Abstract(x.shape, dtypes.as_dtype(dtype))
 
 
-@cast_p.kernel("reference", "cpu")
+@cast_p.kernel("reference")
 def _(x, *, dtype, source):
     with np.errstate(all="ignore"):
         return x.astype(dtype)
+
+
+@cast_p.kernel("cpu")
+def _(out, x, *, dtype, source):
+    with np.errstate(all="ignore"):
+        np.copyto(out, x, casting="unsafe")
 
 
 @cast_p.vjp()
@@ -45,6 +51,7 @@ def _(rng):
         yield Sample((x,), {"dtype": "float64", "source": "float64"}, wide=("x",))
         yield Sample((x,), {"dtype": "float32", "source": "float64"}, wide=("x",), differentiable=False)
         yield Sample((x,), {"dtype": "int32", "source": "float64"}, wide=("x",))
+    yield Sample((np.ones(2),), {"dtype": "float32", "source": "int64"}, wide=("x",), error=DTypeError, match="x has dtype")
     yield Sample((np.ones(2),), {"dtype": "str", "source": "float64"}, error=DTypeError, match="numbers and booleans")
 
 
@@ -53,9 +60,14 @@ def _(x):
     return x
 
 
-@copy_p.kernel("reference", "cpu")
+@copy_p.kernel("reference")
 def _(x):
     return x.copy()
+
+
+@copy_p.kernel("cpu")
+def _(out, x):
+    np.copyto(out, x)
 
 
 @copy_p.vjp()

@@ -77,13 +77,12 @@ class Generator:
 
     Example:
         >>> import minigrad as mg
-        >>> from minigrad import random
-        >>> g = random.Generator(seed=7)
-        >>> first = random.uniform((3,), generator=g)
+        >>> g = mg.random.Generator(seed=7)
+        >>> first = mg.random.uniform((3,), generator=g)
         >>> g.get_state()
         (7, 1)
         >>> g.set_state((7, 0))
-        >>> (random.uniform((3,), generator=g) == first).tolist()
+        >>> (mg.random.uniform((3,), generator=g) == first).tolist()
         [True, True, True]
     """
 

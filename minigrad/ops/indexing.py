@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
-from operator import index
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.axes import normalize
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.indexing_gathers import put_p, scatter_add_p, take_p
-from minigrad.ops.indexing_places import OutsideError, flatnonzero_p, one_hot_p, ravel_index_p
+from minigrad.ops.indexing_keys import Advanced, indices_of, integers_of, parse, plain
+from minigrad.ops.indexing_places import OutsideError, one_hot_p, ravel_index_p
 from minigrad.ops.indexing_slices import require_values, set_slice_p, slice_p, sliced_shape, unslice_p
+from minigrad.ops.shaping_views import axis_of, integer
 from minigrad.tensor import Tensor, as_tensor
-
-_ALL = (None, None, None)  # the slice of a whole axis
 
 
 def getitem(x: Any, key: Any) -> Tensor:
@@ -51,8 +48,15 @@ def getitem(x: Any, key: Any) -> Tensor:
     """
     x = as_tensor(x)
     items = key if key.__class__ is tuple else (key,)
-    basic = _basic("getitem", items)
-    return slice_p(x, key=basic) if basic is not None else _gather("getitem", x, _parse("getitem", items, x.shape))
+    basic = plain("getitem", items)
+    if basic is not None:
+        return slice_p(x, key=basic)
+    if len(items) == 1 and x._data.ndim:
+        places = indices_of("getitem", items[0])
+        if places._data.dtype.kind != "b":
+            return _take("getitem", x, places, 0, 0, 0)
+        items = (places,)
+    return _gather("getitem", x, parse("getitem", items, x._data.shape))
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -73,10 +77,10 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         tensor([[3., 1.],
                 [6., 4.]], dtype=float32)
     """
-    x, places = as_tensor(x), _integers("take", indices)
+    x, places = as_tensor(x), integers_of("take", indices)
     if axis is None:
         x, axis = x.reshape(-1), 0
-    axis = normalize("take", int(axis), x.ndim)[0]
+    axis = axis_of("take", axis, x.ndim)
     return _take("take", x, places, axis, axis, axis)
 
 
@@ -100,12 +104,13 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
         tensor([[5.],
                 [6.]], dtype=float32)
     """
-    x, places = as_tensor(x), _integers("take_along_axis", indices)
+    x, places = as_tensor(x), integers_of("take_along_axis", indices)
     if axis is None:
         x, axis = x.reshape(-1), 0
     if places.ndim != x.ndim:
         raise ShapeError(f"take_along_axis: indices has shape {places.shape}, expected {x.ndim} dimensions as of x")
-    axis = normalize("take_along_axis", int(axis), x.ndim)[0]
+    axis = axis_of("take_along_axis", axis, x.ndim)
+    shapes = f"indices has shape {places.shape}, x {x.shape}"
     n, order = x.shape[axis], (*[a for a in range(x.ndim) if a != axis], axis)
     back = (*range(axis), x.ndim - 1, *range(axis, x.ndim - 1))
     if axis != x.ndim - 1:
@@ -113,9 +118,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     try:
         batch = np.broadcast_shapes(x.shape[:-1], places.shape[:-1])
     except ValueError:
-        raise ShapeError(
-            f"take_along_axis: indices has shape {indices.shape}, which does not fit x but for axis {axis}"
-        ) from None
+        raise ShapeError(f"take_along_axis: {shapes}, which do not broadcast but for axis {axis}") from None
     rows, count = prod(batch), places.shape[-1]
     places = places.broadcast_to((*batch, count)).reshape(rows, count)
     first = Tensor(np.arange(rows).reshape(rows, 1))
@@ -140,7 +143,9 @@ def one_hot(labels: Any, classes: int, dtype: Any = dtypes.default_float) -> Ten
         tensor([[0., 0., 1.],
                 [1., 0., 0.]], dtype=float32)
     """
-    return one_hot_p(as_tensor(labels), classes=index(classes), dtype=dtypes.as_dtype(dtype).name)
+    return one_hot_p(
+        as_tensor(labels), classes=integer("one_hot", "classes", classes), dtype=dtypes.as_dtype(dtype).name
+    )
 
 
 def at_set(x: Any, key: Any, values: Any) -> Tensor:
@@ -166,7 +171,7 @@ def at_set(x: Any, key: Any, values: Any) -> Tensor:
     x = as_tensor(x)
     values = _values("at_set", values, x.dtype)
     items = key if key.__class__ is tuple else (key,)
-    basic = _basic("at_set", items)
+    basic = plain("at_set", items)
     if basic is not None:
         return set_slice_p(x, values, key=basic)
     return _scatter("at_set", put_p, x, items, values)
@@ -185,7 +190,7 @@ def at_add(x: Any, key: Any, values: Any) -> Tensor:
     x = as_tensor(x)
     values = _values("at_add", values, x.dtype)
     items = key if key.__class__ is tuple else (key,)
-    basic = _basic("at_add", items)
+    basic = plain("at_add", items)
     if basic is not None:
         shape = sliced_shape(x.shape, basic, "at_add")
         require_values("at_add", values, shape)
@@ -193,137 +198,12 @@ def at_add(x: Any, key: Any, values: Any) -> Tensor:
     return _scatter("at_add", scatter_add_p, x, items, values)
 
 
-# Keys
-
-
-class _Group(NamedTuple):
-    """An index tensor and the neighbouring axes, counted after slicing, that it selects from: one, or a mask's."""
-
-    axis: int
-    lengths: tuple[int, ...]
-    places: Tensor
-    named: int  # the axis of x, for messages
-
-
-class _Advanced(NamedTuple):
-    """A key with index arrays: what is sliced first (None for nothing), then the arrays, and where their axes go."""
-
-    basic: tuple | None
-    groups: list[_Group]
-    at: int
-
-
-def _basic(operation: str, items: tuple) -> tuple | None:
-    """The key as a hashable tuple if a slice can serve it, None if there are index arrays or masks."""
-    key = []
-    for item in items:
-        kind = item.__class__
-        if kind is int or item is None or item is Ellipsis:
-            key.append(item)
-        elif kind is slice:
-            key.append(_triple(operation, item))
-        elif _is_array(item):
-            return None
-        else:
-            key.append(_integer(operation, item))
-    return tuple(key)
-
-
-def _is_array(item: Any) -> bool:
-    return isinstance(item, (Tensor, np.ndarray, bool, np.bool_, Sequence)) and not isinstance(item, str)
-
-
-def _triple(operation: str, item: slice) -> tuple:
-    ends = item.start, item.stop, item.step
-    return tuple([end if end is None or end.__class__ is int else _integer(operation, end) for end in ends])
-
-
-def _integer(operation: str, item: Any) -> int:
-    try:
-        return index(item)
-    except TypeError:
-        raise DTypeError(f"{operation}: the key has {item!r}, expected integers, slices, None, ... or masks") from None
-
-
-def _indices(operation: str, item: Any) -> Tensor:
-    """An item of a key as a tensor of integers or booleans."""
-    if isinstance(item, Tensor):
-        found = item
-    else:
-        try:
-            array = np.array(item)
-        except ValueError as error:
-            raise ShapeError(f"{operation}: index lists are of unequal length ({error})") from error
-        empty = array.size == 0 and not isinstance(item, np.ndarray)
-        found = Tensor(np.zeros(array.shape, np.int64) if empty else array)
-    kind = found._data.dtype.kind
-    if kind == "b":
-        return found
-    if kind not in "iu":
-        raise DTypeError(f"{operation}: indices have dtype {found._data.dtype}, expected integers or booleans")
-    return found if found._data.dtype == dtypes.int64 else found.astype(dtypes.int64)
-
-
-def _integers(operation: str, indices: Any) -> Tensor:
-    found = _indices(operation, indices)
-    dtypes.require_integer(operation, "indices", found.dtype)
-    return found
-
-
-def _parse(operation: str, items: tuple, shape: tuple[int, ...]) -> _Advanced:
-    """A key with index arrays, taken apart by NumPy's rules."""
-    entries = [_indices(operation, i) if _is_array(i) else (_basic(operation, (i,)) or (None,))[0] for i in items]
-    used = sum([_axes_used(e) for e in entries])
-    if used > len(shape):
-        raise IndexRangeError(f"{operation}: the key indexes {used} axes, but the tensor has shape {shape}")
-    wholes = [i for i, e in enumerate(entries) if e is Ellipsis]
-    if len(wholes) > 1:
-        raise IndexRangeError(f"{operation}: the key has more than one Ellipsis")
-    if not wholes:
-        entries.append(Ellipsis)
-    basic: list = []
-    groups: list[_Group] = []
-    axis = sliced = kept = 0  # axes of x, of what slicing leaves of it, and those of them that no array selects from
-    first, closed, apart = None, False, False
-    for entry in entries:
-        if entry is Ellipsis or entry is None or entry.__class__ is tuple:
-            added = len(shape) - used if entry is Ellipsis else 1
-            basic += [_ALL] * added if entry is Ellipsis else [entry]
-            axis += 0 if entry is None else added
-            sliced, kept, closed = sliced + added, kept + added, first is not None
-            continue
-        first, apart = kept if first is None else first, apart or closed
-        if entry.__class__ is int:
-            basic.append(entry)
-            axis += 1
-            continue
-        lengths: tuple[int, ...] = shape[axis : axis + 1]
-        basic += [_ALL if _axes_used(entry) else None] * max(1, _axes_used(entry))
-        places, named = entry, axis
-        if entry._data.dtype.kind == "b":
-            lengths = shape[axis : axis + entry.ndim]
-            if entry.shape != lengths:
-                raise ShapeError(f"{operation}: the mask has shape {entry.shape}, expected {lengths} from axis {axis} on")
-            places = flatnonzero_p(entry, count=int(np.count_nonzero(entry._data)))
-            lengths = lengths or (1,)
-        groups.append(_Group(sliced, lengths, places, named))
-        axis += _axes_used(entry)
-        sliced += len(lengths)
-    whole = all([item == _ALL for item in basic])
-    return _Advanced(None if whole else tuple(basic), groups, 0 if apart or first is None else first)
-
-
-def _axes_used(entry: Any) -> int:
-    if isinstance(entry, Tensor):
-        return entry._data.ndim if entry._data.dtype.kind == "b" else 1
-    return 0 if entry is None or entry is Ellipsis else 1
-
-
 # Gathering and its reverse
 
 
-def _gather(operation: str, x: Tensor, key: _Advanced) -> Tensor:
+def _gather(operation: str, x: Tensor, key: Advanced) -> Tensor:
     if key.basic is not None:
+        sliced_shape(x.shape, key.basic, operation)  # so that an error names the operation
         x = slice_p(x, key=key.basic)
     if len(key.groups) == 1:
         axis, lengths, places, named = key.groups[0]
@@ -368,7 +248,7 @@ def _located(operation: str, error: OutsideError, axis: int) -> IndexRangeError:
 
 def _scatter(operation: str, primitive: Any, x: Tensor, items: tuple, values: Tensor) -> Tensor:
     """`put_p` or `scatter_add_p` of the values at a key with index arrays."""
-    key = _parse(operation, items, x.shape)
+    key = parse(operation, items, x.shape)
     if key.basic is None and len(key.groups) == 1 and key.at == key.groups[0].axis:
         axis, lengths, places, named = key.groups[0]
         target = _merged(x, axis, lengths)

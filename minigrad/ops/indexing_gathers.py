@@ -45,7 +45,7 @@ def _(x, index, *, axis):
 
 @take_p.kernel("cpu")
 def _(out, x, index, *, axis):
-    if out.nbytes < SMALLEST:  # NumPy looks at the indices itself, but into memory of its own
+    if 0 < out.nbytes < SMALLEST:  # NumPy checks the indices itself, but takes into memory of its own
         try:
             np.copyto(out, x.take(index, axis))
         except IndexError:
@@ -75,7 +75,7 @@ _INDICES: list[tuple[tuple[int, ...], Any, int]] = [
     ((2, 4, 3), [3, 3, -4], 1),
     ((2, 4, 70), [[1], [-1]], 1),
     ((7,), 3, 0),
-    ((1,), [0, 0, -1], 0),
+    ((1, 2), [0, 0, -1], 0),
     ((4, 2), np.empty((0, 3), int), 0),
     ((0, 2), [1, 1, 0], 1),
     ((3, 0), [2, 2], 0),
@@ -87,7 +87,8 @@ def _(rng):
     for shape, index, axis in _INDICES:
         yield Sample((rng.standard_normal(shape), np.asarray(index)), {"axis": axis})
     yield Sample((rng.standard_normal((3, 5)).T, np.array([4, 4, 1])), {"axis": 0}, note="transposed")
-    yield Sample((rng.standard_normal((300, 200)).T, np.arange(-200, 199)), {"axis": 0}, note="large, transposed")
+    for large in (rng.standard_normal((200, 300)), rng.standard_normal((300, 200)).T):  # other paths of the kernel
+        yield Sample((large, np.arange(-200, 199)), {"axis": 0}, note="large", differentiable=False)
     bad = np.ones((5, 3))
     yield Sample((bad, np.array([0, 5])), {"axis": 0}, error=IndexRangeError, match="index 5 .* length 5")
     yield Sample((bad, np.array([0, -4])), {"axis": 1}, error=IndexRangeError, match="index -4 .* length 3")
@@ -98,22 +99,22 @@ def _(rng):
 
 @cpu.chunked
 def _scatter_add(chunk, parts, out, x, index):
-    # A chunk owns its columns of `out` and adds to them in the order of the index, whoever runs it.
+    # A chunk owns some rows of `out` and adds to them in the order of the index, whoever runs it.
     block, part = chunk // parts, chunk % parts
+    low, high = part * out.shape[1] // parts, (part + 1) * out.shape[1] // parts
     n, inner = out.shape[1], out.shape[2]
-    low, high = part * inner // parts, (part + 1) * inner // parts
-    for i in range(n):
-        row = out[block, i, low:high]
-        for j in range(row.size):
-            row[j] = 0
+    mine = out[block, low:high].reshape((high - low) * inner)
+    for i in range(mine.size):
+        mine[i] = 0
     for k in range(index.size):
         at = index[k] + n if index[k] < 0 else index[k]
-        if inner == 1:
-            out[block, at, 0] += x[block, k, 0]
-        else:
-            row, source = out[block, at, low:high], x[block, k, low:high]
-            for j in range(row.size):
-                row[j] += source[j]
+        if low <= at < high:
+            if inner == 1:
+                mine[at - low] += x[block, k, 0]
+            else:
+                row, source = out[block, at], x[block, k]
+                for j in range(row.size):
+                    row[j] += source[j]
 
 
 @scatter_add_p.infer
@@ -141,7 +142,8 @@ def _(out, x, index, *, axis, length):
         np.add.at(out, _at(axis, index), x)
         return
     outer, inner = prod(x.shape[:axis]), prod(x.shape[axis + index.ndim :])
-    parts = max(1, min(8, inner // 32))
+    # Each part reads the whole index, which only rows repay, and only where there are not blocks enough for all threads.
+    parts = max(1, min(8, length, inner // 16)) if outer < 8 else 1
     source = cpu.contiguous(x).reshape(outer, flat.size, inner)
     _scatter_add(outer * parts, out.size + x.size, parts, out.reshape(outer, length, inner), source, flat)
 

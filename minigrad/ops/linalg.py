@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.devices import cpu
 from minigrad.elementwise import promoted
 from minigrad.errors import ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
@@ -40,10 +42,20 @@ def _(x, y, *, tx, ty):
 def _(out, x, y, *, tx, ty):
     if out.ndim == 2 and x.ndim == 2 and y.ndim == 2:
         np.dot(x.T if tx else x, y.T if ty else y, out)
-    elif y.ndim == 2 and not tx and x.flags.c_contiguous:
-        np.dot(x.reshape(-1, x.shape[-1]), y.T if ty else y, out.reshape(-1, out.shape[-1]))  # one product, no batch
+    elif y.ndim == 2 and not tx and x.flags.c_contiguous:  # one product, no batch
+        rows = prod(x.shape[:-1])
+        np.dot(x.reshape(rows, x.shape[-1]), y.T if ty else y, out.reshape(rows, out.shape[-1]))
     else:
+        x, y = _for_blas(x), _for_blas(y)
         np.matmul(x.swapaxes(-1, -2) if tx else x, y.swapaxes(-1, -2) if ty else y, out)
+
+
+def _for_blas(a: np.ndarray) -> np.ndarray:
+    """`a` itself if BLAS takes its matrices as they lie in memory, by rows or by columns, else a contiguous copy."""
+    row, column = a.strides[-2:]
+    size = a.itemsize
+    usable = (column == size and row >= size * a.shape[-1]) or (row == size and column >= size * a.shape[-2])
+    return a if usable else cpu.contiguous(a)
 
 
 # With X = op(x) and Y = op(y), where op transposes or not: dX = ct·Yᵀ and dY = Xᵀ·ct, transposed back for dx and dy.
@@ -58,8 +70,8 @@ def _(ct, saved, needs, *, tx, ty):
         dx = dx if dx._data.shape == x_shape else dx.sum_to(x_shape)
     if needs[1]:
         if len(y_shape) == 2 and len(x_shape) > 2 and not (tx or ty):  # the batch is summed over: one product again
-            rows = saved.x.reshape(-1, x_shape[-1])
-            dy = matmul_p(rows, ct.reshape(-1, ct.shape[-1]), tx=True, ty=False)
+            rows = prod(x_shape[:-1])
+            dy = matmul_p(saved.x.reshape(rows, x_shape[-1]), ct.reshape(rows, ct.shape[-1]), tx=True, ty=False)
         else:
             dy = matmul_p(ct, saved.x, tx=True, ty=tx) if ty else matmul_p(saved.x, ct, tx=not tx, ty=False)
             dy = dy if dy._data.shape == y_shape else dy.sum_to(y_shape)
@@ -84,6 +96,8 @@ def _(rng):
         ((4, 1, 2, 3), (6, 3, 5)),
         ((0, 3), (3, 2)),
         ((2, 0), (0, 3)),
+        ((4, 2, 0), (0, 3)),
+        ((4, 2, 3), (3, 0)),
     ]:
         yield Sample((rng.standard_normal(x), rng.standard_normal(y)), {"tx": False, "ty": False})
     for x, y, tx, ty in [
@@ -124,7 +138,7 @@ def matmul(x: Any, y: Any) -> Tensor:
     row, column = x.ndim == 1, y.ndim == 1
     if not (row or column):
         return matmul_p(x, y, tx=False, ty=False)
-    result = matmul_p(x.reshape(1, -1) if row else x, y.reshape(-1, 1) if column else y, tx=False, ty=False)
+    result = matmul_p(x.reshape(1, x.size) if row else x, y.reshape(y.size, 1) if column else y, tx=False, ty=False)
     shape = result.shape
     return result.reshape(shape[:-2] if row and column else (*shape[:-2], shape[-1]) if row else shape[:-1])
 

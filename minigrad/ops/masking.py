@@ -39,9 +39,8 @@ def dropout(x: Any, rate: float, generator: Generator | None = None) -> Tensor:
 
     Example:
         >>> import minigrad as mg
-        >>> from minigrad import random
-        >>> mg.dropout(mg.tensor([1.0, 2.0, 3.0, 4.0]), 0.5, random.Generator(seed=2))
-        tensor([0., 4., 6., 0.], dtype=float32)
+        >>> mg.dropout(mg.tensor([1.0, 2.0, 3.0, 4.0]), 0.5, mg.random.Generator(seed=2))
+        tensor([0., 0., 6., 0.], dtype=float32)
     """
     x, rate = as_tensor(x), number("dropout", "rate", rate)
     start = begin(dropout_p, generator, 1, Abstract(x._data.shape, x._data.dtype), rate=rate)

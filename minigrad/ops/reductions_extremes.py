@@ -49,9 +49,9 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
         if axes == (x.ndim - 1,) and 1 < x.shape[-1] <= 16 and out.size >= 1024:
             # NumPy starts its loop anew for every row: with many short ones, going over columns is faster.
             best = out.reshape(x.shape[:-1])
-            ufunc(x[..., 0], x[..., 1], best)
+            ufunc(x[..., 0], x[..., 1], out=best)
             for i in range(2, x.shape[-1]):
-                ufunc(best, x[..., i], best)
+                ufunc(best, x[..., i], out=best)
         else:
             ufunc.reduce(x, axis=axes, out=out, keepdims=keepdims)
 

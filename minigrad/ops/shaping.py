@@ -1,10 +1,9 @@
-"""Shapes: reshaping, transposing, broadcasting, joining, splitting, padding and repeating, named as NumPy names them."""
+"""Reshaping, transposing, broadcasting, joining, splitting, padding and repeating, named as NumPy names them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,13 @@ from minigrad import axes as axes_of
 from minigrad.elementwise import promoted
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from minigrad.ops import indexing
-from minigrad.ops.shaping_primitives import (
+from minigrad.ops.shaping_copies import concatenate_p, pad_p, repeat_p
+from minigrad.ops.shaping_views import (
     axis_of,
     broadcast_to_p,
-    concatenate_p,
     flip_p,
     integer,
     matrix_transpose_p,
-    pad_p,
-    repeat_p,
     reshape_p,
     transpose_p,
 )
@@ -70,7 +67,9 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
         >>> mg.transpose(mg.Variable([[[1.0, 2.0, 3.0]]]), (2, 0, 1)).shape
         (3, 1, 1)
     """
-    return transpose_p(as_tensor(x), axes=axes if axes is None or axes.__class__ is tuple else tuple(axes))
+    if axes is not None and axes.__class__ is not tuple:
+        axes = _lengths("transpose", axes, "axes")
+    return transpose_p(as_tensor(x), axes=axes)
 
 
 def matrix_transpose(x: Any) -> Tensor:
@@ -267,9 +266,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
         raise ArgumentError(f"pad: mode is {mode!r}, expected 'constant'")
     if not isinstance(constant_values, (int, float, np.number)):
         raise ArgumentTypeError(f"pad: constant_values is {constant_values!r}, expected a number")
-    value = float(constant_values)
-    if isnan(value) and x.dtype.kind in "biu":
-        raise DTypeError(f"pad: constant_values is {value}, expected an integer as x has dtype {x.dtype}")
+    value = constant_values.item() if isinstance(constant_values, np.number) else constant_values
     return pad_p(x, widths=_widths(pad_width, x.shape), value=value)
 
 
@@ -320,7 +317,7 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
                 [1., 2., 1., 2.]], dtype=float32)
     """
     x = as_tensor(x)
-    times = _lengths("tile", reps)
+    times = _lengths("tile", reps, "reps")
     if min(times, default=0) < 0:
         raise ArgumentError(f"tile: reps is {times}, expected at least 0")
     ndim = max(x.ndim, len(times))
@@ -334,11 +331,11 @@ def tile(x: Any, reps: int | Sequence[int]) -> Tensor:
 # Arguments
 
 
-def _lengths(operation: str, shape: Any) -> tuple[int, ...]:
+def _lengths(operation: str, shape: Any, argument: str = "shape") -> tuple[int, ...]:
     """A shape, given as an integer or several, as a tuple."""
     if isinstance(shape, (Sequence, np.ndarray)) and not isinstance(shape, str):
-        return tuple([integer(operation, "shape", n) for n in shape])
-    return (integer(operation, "shape", shape),)
+        return tuple([integer(operation, argument, n) for n in shape])
+    return (integer(operation, argument, shape),)
 
 
 def _hashable(axis: Any) -> Any:
@@ -375,7 +372,7 @@ def _alike(operation: str, xs: Any) -> list[Tensor]:
     if not xs:
         raise ArgumentError(f"{operation}: there are no arrays, expected at least one")
     first = xs[0]
-    if isinstance(first, Tensor) and all([isinstance(x, Tensor) and x._data.dtype is first._data.dtype for x in xs]):
+    if isinstance(first, Tensor) and all(isinstance(x, Tensor) and x._data.dtype is first._data.dtype for x in xs):
         return list(xs)
     return promoted(operation, xs)
 
@@ -392,5 +389,3 @@ def _widths(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ..
     except ValueError:
         raise ShapeError(f"pad: pad_width is {pad_width!r}, expected an integer or pairs of them") from None
     return tuple([(int(before), int(after)) for before, after in pairs])
-
-

@@ -64,7 +64,7 @@ def logsumexp(x: Any, axis: int | tuple[int, ...] | None = None, keepdims: bool 
     Example:
         >>> import minigrad as mg
         >>> mg.logsumexp(mg.tensor([1000.0, 1000.0]))
-        tensor(1000.6931, dtype=float32)
+        tensor(1000.6932, dtype=float32)
     """
     x = floating("logsumexp", x)
     axes = axes_of.normalize("logsumexp", axis, x.ndim)

@@ -8,7 +8,7 @@ lists for each column of a folded row its group and where its scale and shift ar
 import numpy as np
 
 from minigrad.devices import cpu
-from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, PARAMETERS, SUMS, rstd_of, to_statistics
+from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, SUMS, rstd_of, to_statistics
 
 TILE = 32  # rows summed about one shift; a multiple of four
 ROWS = 6  # float64 rows of workspace a chunk has
@@ -18,7 +18,7 @@ LISTS = 16  # where the lists of columns begin in a plan's geometry
 @cpu.chunked
 def columns_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, epsilon):
     r0, k1, r1, fold, parts = geometry[1], geometry[2], geometry[3], geometry[4], geometry[6]
-    i0, part, low, columns, start, first, count, tail = place(chunk, stages, geometry)
+    i0, low, columns, start, first, count, tail = place(chunk, stages, geometry)
     w, step = fold * columns, fold * k1 * r1
     area = work[start * ROWS :]
     m, s1, s2 = area[:w], area[w : 2 * w], area[2 * w : 3 * w]
@@ -38,21 +38,20 @@ def columns_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry,
             count = rows * (other + 1) // parts - rows * other // parts
             merge(m, s1, there, there[w:], done, count, longer if other == parts - 1 else 0)
             done += count
-        low = low // r1
-        own = columns // r1
+        own = range(low // r1, (low + columns) // r1)
         weight = 1.0 / (r0 * r1)
-        for c in range(own):
-            mean[low + c] = 0.0
-            var[low + c] = 0.0
+        for c in own:
+            mean[c] = 0.0
+            var[c] = 0.0
         for j in range(w):
-            mean[groups[j]] += (rows + (j < longer)) * (m[j] - m[(groups[j] - low) * r1])
-        for c in range(own):
-            mean[low + c] = m[c * r1] + mean[low + c] * weight
+            mean[groups[j]] += (rows + (j < longer)) * (m[j] - m[groups[j] * r1 - low])
+        for c in own:
+            mean[c] = m[c * r1 - low] + mean[c] * weight
         for j in range(w):
             d = m[j] - mean[groups[j]]
             var[groups[j]] += s1[j] + (rows + (j < longer)) * (d * d)
-        for c in range(own):
-            var[low + c] *= weight
+        for c in own:
+            var[c] *= weight
 
     if stages & APPLY:
         scales = geometry[LISTS + step + low : LISTS + step + low + w]
@@ -75,20 +74,10 @@ def columns_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry,
 
 
 @cpu.chunked
-def columns_backward(
-    chunk, stages, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon
-):
-    k0, r0, k1, r1, fold, blocks, parts = (
-        geometry[0],
-        geometry[1],
-        geometry[2],
-        geometry[3],
-        geometry[4],
-        geometry[5],
-        geometry[6],
-    )
-    totals, coefficients = geometry[14], geometry[15]
-    i0, part, low, columns, start, first, count, tail = place(chunk, stages, geometry)
+def columns_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon):
+    k0, r0, k1, r1, fold, parts = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4], geometry[6]
+    sums, coefficients = geometry[14], geometry[15]
+    i0, low, columns, start, first, count, tail = place(chunk, stages, geometry)
     w, step = fold * columns, fold * k1 * r1
     area = work[start * ROWS :]
     m, s1, s2, a = area[:w], area[w : 2 * w], area[2 * w : 3 * w], area[3 * w : 4 * w]
@@ -114,22 +103,23 @@ def columns_backward(
             products_row(s1, s2, dy[at:end], x[at:end], m)
 
     if stages & COMBINE:
-        own = area[w : 3 * w]
         for other in range(1, parts):
-            add_to(own, area[other * ROWS * geometry[7] + w :])
-        for q in range(1, fold):
-            add_to(s1[:columns], s1[q * columns :])
-            add_to(s2[:columns], s2[q * columns :])
-        for c in range(low // r1, (low + columns) // r1):
+            add_to(area[w : 3 * w], area[other * ROWS * geometry[7] + w :])
+        for q in range(1, 2 * fold):  # s1 and s2 are neighbours
+            if q != fold:
+                add_to(area[w + q // fold * w :][:columns], area[w + q * columns :])
+        own = range(low // r1, (low + columns) // r1)
+        for c in own:
             to_mean[c] = 0.0
             to_var[c] = 0.0
         for j in range(columns):
             r = rstd_of(var[i0 * k1 + groups[j]], epsilon)
             scale = r * gamma[scales[j]]
             to_mean[groups[j]] -= scale * s1[j]
-            s2[j] *= r
-            to_var[groups[j]] -= scale * s2[j] * r * 0.5
-        for c in range(low // r1, (low + columns) // r1):
+            to_var[groups[j]] -= scale * s2[j] * r * r * 0.5
+            work[sums + i0 * k1 * r1 + low + j] = s1[j]
+            work[sums + (k0 + i0) * k1 * r1 + low + j] = s2[j] * r
+        for c in own:
             p, q = to_statistics(dmean, dvar, i0 * k1 + c, to_mean[c], to_var[c], free)
             to_mean[c] = p / (r0 * r1)
             to_var[c] = 2.0 * q / (r0 * r1)
@@ -150,33 +140,10 @@ def columns_backward(
             end = at + (w if i < count else tail)
             slope_row(dx[at:end], dy[at:end], x[at:end], m, a, b, c)
 
-    if stages & PARAMETERS:
-        shifts = geometry[LISTS + 2 * step : LISTS + 3 * step]
-        scales = geometry[LISTS + step : LISTS + 2 * step]
-        row, row2 = geometry[9] * geometry[10], geometry[12] * geometry[13]
-        to_scale = work[totals : totals + geometry[8] * row]
-        to_shift = work[totals + to_scale.size : totals + to_scale.size + geometry[11] * row2]
-        for t in range(to_scale.size):
-            to_scale[t] = 0.0
-        for t in range(to_shift.size):
-            to_shift[t] = 0.0
-        for i0 in range(k0):
-            for block in range(blocks):
-                low = k1 * block // blocks * r1
-                columns = k1 * (block + 1) // blocks * r1 - low
-                sums = work[(i0 * blocks + block) * parts * ROWS * geometry[7] + fold * columns :]
-                for j in range(columns):
-                    to_shift[i0 % geometry[11] * row2 + shifts[low + j]] += sums[j]
-                    to_scale[i0 % geometry[8] * row + scales[low + j]] += sums[fold * columns + j]
-        for t in range(dgamma.size):
-            dgamma[t] = to_scale[t]
-        for t in range(dbeta.size):
-            dbeta[t] = to_shift[t]
-
 
 @cpu.jit
 def place(chunk, stages, geometry):
-    """Where a chunk lies: i0, part, first column, columns; its workspace; its first row in x, rows, the cut row's end."""
+    """Where a chunk lies: i0, first column, columns; its workspace; first row in x, full rows, size of a cut row."""
     r0, k1, r1, fold, blocks, parts = geometry[1], geometry[2], geometry[3], geometry[4], geometry[5], geometry[6]
     part = 0
     if stages & SUMS or stages & APPLY:  # the chunks of COMBINE alone have no parts
@@ -189,9 +156,8 @@ def place(chunk, stages, geometry):
     first = rows * part // parts
     count = rows * (part + 1) // parts - first
     tail = r0 % fold * columns if part == parts - 1 else 0
-    return i0, part, low, columns, (chunk * parts + part) * geometry[7], (
-        i0 * r0 + first * fold
-    ) * k1 * r1 + low, count, tail
+    start = (i0 * r0 + first * fold) * k1 * r1 + low
+    return i0, low, columns, (chunk * parts + part) * geometry[7], start, count, tail
 
 
 @cpu.jit

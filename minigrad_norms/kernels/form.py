@@ -124,7 +124,9 @@ def _slots(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[list[int], li
             runs.append((reduced, [axis]))
     pattern = "".join("r" if reduced else "k" for reduced, _ in runs)
     # Rows stay rows: "kr" is (k, 1, 1, r), so that r1 is 1 only where the last axis is kept.
-    where = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(pattern)
+    where = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(
+        pattern
+    )
     if where is None:
         return None
     slots: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])

@@ -9,9 +9,7 @@ from minigrad.devices import cpu
 from minigrad_norms.kernels.lines_cpu import moments_of_lines
 from minigrad_norms.kernels.shared_cpu import (
     APPLY,
-    PARAMETERS,
     SUMS,
-    parameter_sums,
     rstd_of,
     table_row,
     to_statistics,
@@ -21,7 +19,7 @@ from minigrad_norms.kernels.shared_cpu import (
 
 @cpu.chunked
 def layers_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, epsilon):
-    k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, tables, _ = unpack(geometry)
+    k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, _, tables = unpack(geometry)
     residue, part = chunk % m0, chunk // m0
     scale = work[tables + 2 * chunk * r1 : tables + (2 * chunk + 1) * r1]
     shift = work[tables + (2 * chunk + 1) * r1 : tables + (2 * chunk + 2) * r1]
@@ -40,10 +38,8 @@ def layers_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, 
 
 
 @cpu.chunked
-def layers_backward(
-    chunk, stages, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon
-):
-    k0, _, _, r1, m0, parts, _, _, gm, _, gp, _, _, _, tables, _ = unpack(geometry)
+def layers_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon):
+    k0, _, _, r1, m0, parts, _, _, gm, _, gp, _, _, _, _, tables = unpack(geometry)
     chunks = m0 * parts
     if stages & SUMS:
         residue, part = chunk % m0, chunk // m0
@@ -86,9 +82,6 @@ def layers_backward(
                     b, c = 2.0 * to_var / r1, to_mean / r1
                     slope_layer(dx[low:high], dy[low:high], x[low:high], scale, m[row], r[row], b, c)
             done += 4 if four else 1
-
-    if stages & PARAMETERS:
-        parameter_sums(dgamma, dbeta, work, chunks, 1, r1, geometry)
 
 
 @cpu.jit

@@ -10,10 +10,8 @@ from minigrad.devices import cpu
 from minigrad_norms.kernels.shared_cpu import (
     APPLY,
     COMBINE,
-    PARAMETERS,
     SUMS,
     deviations,
-    parameter_sums,
     rstd_of,
     table_row,
     to_statistics,
@@ -63,9 +61,7 @@ def lines_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, e
 
 
 @cpu.chunked
-def lines_backward(
-    chunk, stages, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon
-):
+def lines_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon):
     k0, r0, k1, r1, p1, cuts, parts, spans, gm, gn, gp, _, _, _, shift_sums, coefficients = unpack(geometry)
     groups = k0 * k1
     scale_sums = shift_sums + groups * p1
@@ -118,9 +114,6 @@ def lines_backward(
                     low, high, p = ends(line, i0, i1, r0, k1, r1, p1, cuts)
                     slope_line(dx[low:high], dy[low:high], x[low:high], m, r * gamma[scales + p * gp // p1], b, c)
 
-    if stages & PARAMETERS:
-        parameter_sums(dgamma, dbeta, work[shift_sums:], k0, k1, p1, geometry)
-
 
 @cpu.jit
 def place(chunk, stages, parts):
@@ -157,7 +150,7 @@ def moments_of_lines(x, first, last, i0, i1, r0, k1, r1, p1, cuts):
     digits in Σd² − (Σd)²/n is then bounded by what the tile's own distance adds to the result, and d = 0 throughout
     where all are equal.
     """
-    low, high, p = ends(first, i0, i1, r0, k1, r1, p1, cuts)
+    low, high, _ = ends(first, i0, i1, r0, k1, r1, p1, cuts)
     few = min(high - low, START)
     m = np.float64(x[low])
     m += deviations(x[low : low + few], m)[0] / few
@@ -167,7 +160,7 @@ def moments_of_lines(x, first, last, i0, i1, r0, k1, r1, p1, cuts):
     first_sum = 0.0
     second_sum = 0.0
     for line in range(first, last):
-        low, high, p = ends(line, i0, i1, r0, k1, r1, p1, cuts)
+        low, high, _ = ends(line, i0, i1, r0, k1, r1, p1, cuts)
         while low < high:
             end = min(high, low + LONGEST)
             one, two = deviations(x[low:end], m)

@@ -9,7 +9,6 @@ from minigrad.devices import cpu
 SUMS = 1  # sums over the chunk's own elements
 COMBINE = 2  # sums of the chunks of a group, in their order, and what follows from them
 APPLY = 4  # the elements
-PARAMETERS = 8  # gradients of scale and shift, from the sums of all groups
 
 # Derivation. With d = x − μ, r = (σ² + ε)^−½, y = d·r·γ + β, n elements a group, e = dy·γ, and ċμ, ċv the cotangents
 # of μ and σ² as outputs:
@@ -24,16 +23,8 @@ PARAMETERS = 8  # gradients of scale and shift, from the sums of all groups
 @cpu.jit
 def unpack(geometry):
     """What a plan tells its kernels, as scalars."""
-    a, b, c, d, e, f, g, h = (
-        geometry[0],
-        geometry[1],
-        geometry[2],
-        geometry[3],
-        geometry[4],
-        geometry[5],
-        geometry[6],
-        geometry[7],
-    )
+    a, b, c, d = geometry[0], geometry[1], geometry[2], geometry[3]
+    e, f, g, h = geometry[4], geometry[5], geometry[6], geometry[7]
     gm, gn, gp, bm, bn, bp = geometry[8], geometry[9], geometry[10], geometry[11], geometry[12], geometry[13]
     return a, b, c, d, e, f, g, h, gm, gn, gp, bm, bn, bp, geometry[14], geometry[15]
 
@@ -78,34 +69,30 @@ def deviations(x, shift):
     return first, second
 
 
-@cpu.jit
-def parameter_sums(dgamma, dbeta, sums, k0, k1, p, geometry):
-    """Fill the gradients of both tables from sums of shape (2, k0, k1, p), β's first; overwrites the sums."""
-    for which in range(2):
-        out = dgamma if which else dbeta
-        if out.size == 0:
-            continue
-        at = 8 if which else 11
-        m0, n1, p1 = geometry[at], geometry[at + 1], geometry[at + 2]
-        start = which * k0 * k1 * p
-        span = m0 * k1 * p
-        head = sums[start : start + span]
-        for at in range(start + span, start + k0 * k1 * p, span):
-            part = sums[at : at + span]
-            for t in range(head.size):
-                head[t] += part[t]
-        if out.size == span:
-            for t in range(out.size):
-                out[t] = head[t]
-            continue
-        width = p // p1
+@cpu.chunked
+def parameters(which, dgamma, dbeta, sums, k0, k1, p, geometry):
+    """The gradients of the tables of shift and scale, from sums of shape (2, k0, k1, p), which are overwritten."""
+    out = dgamma if which else dbeta
+    if out.size == 0:
+        return
+    at = 8 if which else 11
+    m0, n1, p1 = geometry[at], geometry[at + 1], geometry[at + 2]
+    start = which * k0 * k1 * p
+    span = m0 * k1 * p
+    head = sums[start : start + span]
+    for at in range(start + span, start + k0 * k1 * p, span):
+        part = sums[at : at + span]
+        for t in range(head.size):
+            head[t] += part[t]
+    if out.size == span:
         for t in range(out.size):
-            i0 = t // (n1 * p1)
-            i1 = (t // p1) % n1
-            low = (i0 * k1 + i1) * p + (t % p1) * width
-            total = 0.0
-            for c in range(k1 // n1):  # n1 is k1, or 1 and then all are summed
-                part = head[low + c * p : low + c * p + width]
-                for j in range(part.size):
-                    total += part[j]
-            out[t] = total
+            out[t] = head[t]
+        return
+    width = p // p1
+    for t in range(out.size):
+        row = head[(t // (n1 * p1) * k1 + t // p1 % n1) * p + t % p1 * width :]
+        total = 0.0
+        for c in range(k1 // n1):  # n1 is k1, or 1 and then all are summed
+            for j in range(width):
+                total += row[c * p + j]
+        out[t] = total

@@ -9,6 +9,7 @@ Sums are taken in float64 about a shift. The cut into chunks follows from the pl
 """
 
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from minigrad_norms.kernels.columns_cpu import ROWS, columns_backward, columns_f
 from minigrad_norms.kernels.form import NONE, Affine, Form
 from minigrad_norms.kernels.layers_cpu import layers_backward, layers_forward
 from minigrad_norms.kernels.lines_cpu import lines_backward, lines_forward
-from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, PARAMETERS, SUMS
+from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, SUMS, parameters
 
 ALL = SUMS | COMBINE | APPLY
 MOST_CHUNKS = 32
@@ -46,6 +47,9 @@ class Plan(NamedTuple):
     split: bool  # whether a group is shared out among chunks, and stages follow one another
     size: int
     geometry: np.ndarray
+    sums: int  # where in the workspace those for the parameters' gradients are: (2, *sums_shape), shift first
+    sums_shape: tuple[int, int, int]
+    sums_size: int
     workspace: int
     form: Form
     gamma: Affine
@@ -93,7 +97,7 @@ def plan_for(form: Form, gamma: Affine = NONE, beta: Affine = NONE) -> Plan:
     if form.permutation is not None:
         raise ValueError(f"{form} needs its permutation applied first")
     if form.size == 0:
-        return Plan(lines_forward, lines_backward, 0, 0, False, 0, _no_geometry, 0, form, gamma, beta)
+        return Plan(lines_forward, lines_backward, 0, 0, False, 0, _no_geometry, 0, (0, 0, 0), 0, 0, form, gamma, beta)
     for table in (gamma, beta):
         if form.k0 % table.m0 or table.n1 not in (1, form.k1) or form.r1 % table.p1:
             raise ValueError(f"{table} does not fit {form}")
@@ -102,7 +106,7 @@ def plan_for(form: Form, gamma: Affine = NONE, beta: Affine = NONE) -> Plan:
         raise ValueError(f"{gamma} and {beta} do not divide one another")
     if form.r1 // p1 >= LONG or (form.r0 == 1 and p1 == 1):
         return _plan_lines(form, gamma, beta, p1)
-    if form.r0 == 1:
+    if form.r0 == 1 and form.k1 == 1:
         return _plan_layers(form, gamma, beta, m0)
     return _plan_columns(form, gamma, beta)
 
@@ -121,14 +125,15 @@ def _plan_lines(form: Form, gamma: Affine, beta: Affine, p1: int) -> Plan:
     sums = form.groups * parts * max(3, 2 * p1)
     coefficients = sums + 2 * form.groups * p1
     geometry = [k0, r0, k1, r1, p1, cuts, parts, spans, *gamma, *beta, sums, coefficients]
-    return _plan(lines_forward, lines_backward, spans, parts, geometry, coefficients, form, gamma, beta)
+    return _plan(lines_forward, lines_backward, spans, parts, geometry, sums, (k0, k1, p1), form, gamma, beta)
 
 
 def _plan_layers(form: Form, gamma: Affine, beta: Affine, m0: int) -> Plan:
     parts = max(1, min(form.k0 // m0, _target(form.size) // m0))
-    tables = 2 * m0 * parts * form.r1
-    geometry = [*form[:4], m0, parts, 0, 0, *gamma, *beta, tables, 0]
-    return _plan(layers_forward, layers_backward, m0 * parts, 1, geometry, 2 * tables, form, gamma, beta)
+    chunks = m0 * parts
+    tables = 2 * chunks * form.r1
+    geometry = [*form[:4], m0, parts, 0, 0, *gamma, *beta, 0, tables]
+    return _plan(layers_forward, layers_backward, chunks, 1, geometry, 0, (chunks, 1, form.r1), form, gamma, beta)
 
 
 def _plan_columns(form: Form, gamma: Affine, beta: Affine) -> Plan:
@@ -147,13 +152,13 @@ def _plan_columns(form: Form, gamma: Affine, beta: Affine) -> Plan:
     if fold == 1 and columns // blocks > WIDEST:
         blocks = min(k1, -(-columns // WIDEST))
     width = fold * r1 * -(-k1 // blocks)
-    totals = k0 * blocks * parts * ROWS * width
-    coefficients = totals + gamma.size + beta.size
-    geometry = [k0, r0, k1, r1, fold, blocks, parts, width, *gamma, *beta, totals, coefficients]
+    sums = k0 * blocks * parts * ROWS * width
+    coefficients = sums + 2 * k0 * columns
+    geometry = [k0, r0, k1, r1, fold, blocks, parts, width, *gamma, *beta, sums, coefficients]
     group, j = np.divmod(np.arange(columns), r1)
     for entry in (group, *(group % t.n1 * t.p1 + j // (r1 // t.p1) for t in (gamma, beta))):
         geometry.extend(np.tile(entry, fold))
-    return _plan(columns_forward, columns_backward, k0 * blocks, parts, geometry, coefficients, form, gamma, beta)
+    return _plan(columns_forward, columns_backward, k0 * blocks, parts, geometry, sums, (k0, k1, r1), form, gamma, beta)
 
 
 def _target(size: int) -> int:
@@ -161,13 +166,17 @@ def _target(size: int) -> int:
     return 1 << (max(1, min(MOST_CHUNKS, size // LEAST_CHUNK)).bit_length() - 1)
 
 
-def _plan(forward, backward, blocks, parts, geometry, used, form, gamma, beta) -> Plan:
-    # `used` elements of workspace, two coefficients a group behind them, and a mean of zero a group (apply_backward).
-    workspace = used + 3 * form.groups
+def _plan(forward, backward, blocks, parts, geometry, sums, sums_shape, form, gamma, beta) -> Plan:
+    # Behind the sums as much again (tables of layers, coefficients), or two coefficients a group; then a zero a group.
+    size = 2 * prod(sums_shape)
+    workspace = sums + size + max(size, 2 * form.groups) + form.groups
     if beta != NONE:
         workspace = max(workspace, plan_for(form, gamma, NONE).workspace)
     table = np.array(geometry, np.int64)
-    return Plan(forward, backward, blocks * parts, blocks, parts > 1, form.size, table, workspace, form, gamma, beta)
+    return Plan(
+        forward, backward, blocks * parts, blocks, parts > 1, form.size, table, sums, sums_shape, size, workspace,
+        form, gamma, beta,
+    )  # fmt: skip
 
 
 def _forward(stages, y, mean, var, work, x, gamma, beta, plan, epsilon):
@@ -209,12 +218,10 @@ def _backward(free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamm
     if gamma is None and plan.gamma != NONE:
         raise ValueError("None given where the plan has a table")
     nothing = _nothing[x.dtype]
-    kernel, chunks, size = plan.backward, plan.chunks, plan.size
+    kernel, chunks, size, geometry = plan.backward, plan.chunks, plan.size, plan.geometry
     arguments = (
         free,
         nothing if dx is None else dx.ravel(),
-        nothing if dgamma is None else dgamma.ravel(),
-        nothing if dbeta is None else dbeta.ravel(),
         _no_statistics if dmean is None else dmean.ravel(),
         _no_statistics if dvar is None else dvar.ravel(),
         work,
@@ -223,14 +230,10 @@ def _backward(free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamm
         mean.ravel(),
         var.ravel(),
         _ones[x.dtype] if gamma is None else gamma.ravel(),
-        plan.geometry,
+        geometry,
         epsilon,
     )
     elements = 0 if dx is None else APPLY
-    parameters = 0 if dgamma is None and dbeta is None else PARAMETERS
-    if chunks == 1:
-        kernel(1, 0, SUMS | COMBINE | elements | parameters, *arguments)
-        return
     if plan.split:
         kernel(chunks, size, SUMS, *arguments)
         kernel(plan.combine_chunks, 0, COMBINE, *arguments)
@@ -238,5 +241,7 @@ def _backward(free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamm
             kernel(chunks, size, APPLY, *arguments)
     else:
         kernel(chunks, size, SUMS | COMBINE | elements, *arguments)
-    if parameters:
-        kernel(1, 0, PARAMETERS, *arguments)
+    if dgamma is not None or dbeta is not None:
+        dgamma = nothing if dgamma is None else dgamma.ravel()
+        dbeta = nothing if dbeta is None else dbeta.ravel()
+        parameters(2, plan.sums_size, dgamma, dbeta, work[plan.sums :], *plan.sums_shape, geometry)

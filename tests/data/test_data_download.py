@@ -263,5 +263,5 @@ def test_cache_folder_without_a_home(monkeypatch):
         raise RuntimeError("no home")
 
     monkeypatch.setattr(Path, "home", no_home)
-    with pytest.raises(DataError, match=r"cache_folder: the user's home folder can't be told \(no home\)"):
+    with pytest.raises(DataError, match=r"cache_folder: the user's home folder can't be told: no home"):
         cache_folder()

@@ -1,0 +1,201 @@
+"""CPU loops over arrays, generated from scalar expressions: one compiled kernel for each expression and way to walk."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes, scalar
+from minigrad.devices import cpu
+from minigrad.scalar import Expr
+
+
+class Loop:
+    """Fills an array with an expression of other arrays, element by element, with broadcasting.
+
+    Loops of equal expressions share their kernels, whatever the inputs are called: the derivative of a product by a
+    factor is a product again. An operand is read in one of two ways along the innermost axis: it varies (``v``) or
+    stays (``s``); each combination in use becomes a kernel, and one more if outer axes are walked by strides.
+
+    Args:
+        expression: of the variables `inputs`.
+        inputs: their names, in the order of the arrays.
+        typed: which array's dtype the arithmetic has: float32 or float64.
+
+    Example:
+        >>> import numpy as np
+        >>> from minigrad import scalar
+        >>> from minigrad.devices.cpu_loops import Loop
+        >>> x, y = scalar.variable("x"), scalar.variable("y")
+        >>> loop, out = Loop(x * y + 1, ("x", "y")), np.empty((2, 3))
+        >>> loop(out, np.arange(3.0), np.ones((2, 1)))
+        >>> out
+        array([[1., 2., 3.],
+               [1., 2., 3.]])
+    """
+
+    def __init__(self, expression: Expr, inputs: Sequence[str], typed: int = 0):
+        self.expression = expression
+        self.inputs = tuple(inputs)
+        self._typed = typed
+        self._flat: dict[int, cpu.Kernel] = {}  # by dtype number: all operands vary, the most frequent kernel
+        self._kernels: dict[tuple[int, str, bool], cpu.Kernel] = {}
+
+    def __call__(self, out: np.ndarray, *arrays: np.ndarray) -> None:
+        """Fill `out`, which is C-contiguous; the arrays may be strided and broadcast to its shape."""
+        shape = out.shape
+        for a in arrays:
+            if a.shape != shape or not a.flags.c_contiguous:
+                self._fill_broadcast(out, arrays)
+                return
+        dtype = arrays[self._typed].dtype
+        kernel = self._flat.get(dtype.num)
+        if kernel is None:
+            kernel = self._flat[dtype.num] = self._kernel(dtype, "v" * len(arrays), False)
+        if len(shape) != 1:
+            out = out.ravel()
+            arrays = tuple([a.ravel() for a in arrays])
+        size = out.size
+        if size < cpu.PARALLEL_WORK:
+            if size:
+                kernel.body.entry(0, 1, out, *arrays)
+        else:
+            chunks = cpu.chunks_of(size)
+            kernel(chunks, size, chunks, out, *arrays)
+
+    def _fill_broadcast(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+        size = out.size
+        if not size:
+            return
+        arrays = [a if a.flags.c_contiguous else cpu.contiguous(_without_repeats(a)) for a in arrays]
+        kinds, inner, outer, strides = layout(out.shape, tuple([a.shape for a in arrays]))
+        flat = [a if a.ndim == 1 else a.ravel() for a in arrays]
+        dtype = arrays[self._typed].dtype
+        nested = outer is not None
+        kernel = self._kernels.get((dtype.num, kinds, nested)) or self._kernel(dtype, kinds, nested)
+        chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
+        if nested:
+            kernel(chunks, size, chunks, out.ravel(), inner, outer, strides, *flat)
+        else:
+            kernel(chunks, size, chunks, out.ravel(), *flat)
+
+    def _kernel(self, dtype: np.dtype, kinds: str, nested: bool) -> cpu.Kernel:
+        rest, scope = source_of(self.expression, self.inputs, dtype, kinds, nested)
+        found = _shared.get((dtype.num, rest))
+        if found is None:
+            name = f"{self.expression.op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+            made = cpu.chunked(cpu.from_source(name, f"def {name}{rest}", scope))
+            found = _shared.setdefault((dtype.num, rest), made)
+        self._kernels[dtype.num, kinds, nested] = found
+        return found
+
+
+_shared: dict[tuple[int, str], cpu.Kernel] = {}
+
+
+@lru_cache(maxsize=4096)
+def layout(
+    shape: tuple[int, ...], operands: tuple[tuple[int, ...], ...]
+) -> tuple[str, int, np.ndarray | None, np.ndarray | None]:
+    """How contiguous operands of these shapes are walked to fill a contiguous output of `shape`.
+
+    Axes that all operands walk alike are merged. Returns for each operand whether it varies along the last merged
+    axis (``v``) or stays (``s``), that axis's length, the lengths of the axes before it and each operand's strides
+    over those; None for both if there is none.
+    """
+    steps = []
+    for operand in operands:
+        padded = (1,) * (len(shape) - len(operand)) + operand
+        stride, row = 1, []
+        for n in reversed(padded):
+            row.append(0 if n == 1 else stride)
+            stride *= n
+        steps.append(row[::-1])
+    merged: list[tuple[int, tuple[int, ...]]] = []
+    for n, column in zip(shape, zip(*steps)):
+        if n == 1:
+            continue
+        if merged and all(before == here * n for before, here in zip(merged[-1][1], column)):
+            merged[-1] = (merged[-1][0] * n, column)
+        else:
+            merged.append((n, column))
+    inner, last = merged.pop() if merged else (1, (0,) * len(operands))
+    kinds = "".join(["v" if step else "s" for step in last])
+    if not merged:
+        return kinds, inner, None, None
+    outer = np.array([n for n, _ in merged], np.int64)
+    return kinds, inner, outer, np.array([column for _, column in merged], np.int64)
+
+
+def source_of(
+    expression: Expr, inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
+) -> tuple[str, dict[str, Any]]:
+    """What follows ``def name`` in the source of one chunk's work, and the names that it uses. Inputs are numbered."""
+    scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type}
+    lines, result = _statements(expression, {name: i for i, name in enumerate(inputs)}, kinds, dtype, scope)
+    each = range(len(kinds))
+    text = f"(chunk, chunks, out, {'inner, outer, strides, ' if nested else ''}"
+    text += ", ".join(f"in_{i}" for i in each) + "):\n"
+    text += "    n = out.size\n    low = chunk * n // chunks\n    high = (chunk + 1) * n // chunks\n"
+    if not nested:
+        text += "    count = high - low\n    o = out[low:high]\n"
+        for i in each:
+            text += f"    v{i} = in_{i}[low:high]\n" if kinds[i] == "v" else f"    x{i} = in_{i}[0]\n"
+        return text + _loop(lines, result, "    "), scope
+    text += "    while low < high:\n        row = low // inner\n        column = low - row * inner\n"
+    text += "        count = min(inner - column, high - low)\n        o = out[low:low + count]\n"
+    text += "".join(f"        at_{i} = 0\n" for i in each)
+    text += "        for axis in range(outer.size - 1, -1, -1):\n"
+    text += "            index = row % outer[axis]\n            row //= outer[axis]\n"
+    text += "".join(f"            at_{i} += index * strides[axis, {i}]\n" for i in each)
+    for i in each:
+        if kinds[i] == "v":
+            text += f"        v{i} = in_{i}[at_{i} + column:at_{i} + column + count]\n"
+        else:
+            text += f"        x{i} = in_{i}[at_{i}]\n"
+    return text + _loop(lines, result, "        ") + "        low += count\n", scope
+
+
+def _loop(lines: list[str], result: str, indent: str) -> str:
+    body = "".join(f"{indent}    {line}\n" for line in lines)
+    return f"{indent}for i in range(count):\n{body}{indent}    o[i] = {result}\n"
+
+
+def _statements(
+    expression: Expr, numbers: dict[str, int], kinds: str, dtype: np.dtype, scope: dict[str, Any]
+) -> tuple[list[str], str]:
+    """One assignment for each operation of the expression, and the name of the result."""
+    suffix = "_f32" if dtype == dtypes.float32 else "_f64"
+    names: dict[int, str] = {}
+    lines = []
+    for e in scalar.topological([expression]):
+        if e.op == "var":
+            i = numbers[e.value]
+            if kinds[i] == "v":
+                lines.append(f"x{i} = v{i}[i]")
+            names[id(e)] = f"x{i}"
+        elif e.op == "const":
+            minus = "-" if e.value < 0 else ""
+            names[id(e)] = f"F({e.value!r})" if np.isfinite(e.value) else f"F({minus}np.{abs(e.value)!r})"
+        else:
+            code = scalar.OPERATIONS[e.op].code
+            if "{m}" in code:
+                from minigrad.devices import cpu_math
+
+                function = f"{e.op}{suffix}"
+                scope[function] = getattr(cpu_math, function)
+            names[id(e)] = f"t{len(names)}"
+            lines.append(f"{names[id(e)]} = " + code.format(*[names[id(a)] for a in e.args], m=suffix))
+    return lines, names[id(expression)]
+
+
+def _without_repeats(a: np.ndarray) -> np.ndarray:
+    """One copy of what a broadcast view repeats, so that it is not written out before it is read."""
+    if 0 in a.strides and a.size:
+        return a[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in a.strides])]
+    return a
