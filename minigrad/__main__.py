@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
@@ -39,6 +40,9 @@ exit status: 0 if all passed, 1 if a check failed or was inconclusive, or a plug
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit status."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for terminals that don't know ⟨ or ∂
     try:
         status = _info() if options.command == "info" else _check(options)
         sys.stdout.flush()
@@ -62,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_CHECK_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    checker.add_argument("names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all")
+    checker.add_argument(
+        "names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all"
+    )
     checker.add_argument("--order", type=int, choices=(1, 2), default=2, help="of derivatives (default 2)")
     checker.add_argument("--seed", type=int, default=0, help="of samples and cotangents (default 0)")
     checker.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -133,12 +139,13 @@ def _run(subjects: Sequence[Primitive], options: argparse.Namespace) -> list[Rep
     heads = [_HEADS.get(c, c) for c in CHECKS]
     print(f"{'primitive':{width}}  {'  '.join(heads)}  {'verdict':12}  seconds")
     reports = []
-    pause = 0.1 if sys.stderr.isatty() else 5.0  # a log gets a line now and then, a terminal a bar that moves
-    with tqdm(subjects, unit="primitive", file=sys.stderr, leave=False, mininterval=pause) as bar:
+    seen = sys.stderr.isatty()  # a terminal gets a bar that moves, a log a line now and then
+    with tqdm(subjects, unit="primitive", file=sys.stderr, leave=False, mininterval=0.1 if seen else 5) as bar:
+        show = bar.write if seen else print  # `write` takes the bar out of the row's way and puts it back
         for p in bar:
-            bar.set_description(p.name, refresh=False)
+            bar.set_description(p.name, refresh=seen)
             reports.append(check_primitive(p, seed=options.seed, order=options.order))
-            bar.write(_row(reports[-1], width, heads), file=sys.stdout)
+            show(_row(reports[-1], width, heads))
             sys.stdout.flush()
     return reports
 

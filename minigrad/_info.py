@@ -38,17 +38,7 @@ def lines() -> list[str]:
     for plugin in plugins.load_all():
         what = f"BROKEN: {plugin.error}" if plugin.error else _listed(plugin.name)
         facts.append(("plugin", f"{plugin.name} ({plugin.module}, {plugin.distribution}): {what}"))
-    return [
-        textwrap.fill(
-            " ".join(fact.split()),
-            width=120,
-            initial_indent=f"{head:<11}",
-            subsequent_indent=" " * 11,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for head, fact in facts
-    ]
+    return [line for head, text in facts for line in _wrapped(head, " ".join(text.split()))]
 
 
 def blas_name() -> str:
@@ -76,6 +66,11 @@ def blas_kernels() -> str:
 def _listed(namespace: str) -> str:
     found = [p.name.partition("::")[2] for p in primitive.primitives(namespace)]
     return f"{len(found)} primitives: {', '.join(found)}"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    lines = textwrap.wrap(text, 109, break_long_words=False, break_on_hyphens=False)
+    return [f"{start:<11}{line}" for start, line in zip([head, *[""] * len(lines)], lines)]
 
 
 def _version() -> str:

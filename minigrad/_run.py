@@ -134,13 +134,12 @@ class Run:
         return {"model": self.model, "optimizer": self.optimizer, "generator": _Generators(self.model)}
 
     def _require_finite_gradients(self, x: np.ndarray) -> None:
-        for variable in self.trained:
-            gradient = variable.grad
-            if gradient is None:
-                continue
-            if not _is_finite(gradient._data.reshape(-1)):
-                self._forget_gradients()
-                raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
+        with np.errstate(all="ignore"):
+            for variable in self.trained:
+                gradient = variable.grad
+                if gradient is not None and not _is_finite(gradient._data.reshape(-1)):
+                    self._forget_gradients()
+                    raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
 
     def _forget_gradients(self) -> None:
         for variable in self.trained:

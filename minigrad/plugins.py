@@ -56,8 +56,8 @@ def load(name: str) -> ModuleType:
 
     Raises:
         ArgumentError: if no plugin of that name is installed.
-        PluginError: if it fails to import, was written for another version, or if two distributions announce
-            different modules under that name; an error of its own is the cause.
+        PluginError: if it fails to import, was written for another version, calls itself ``mg``, or if two
+            distributions announce different modules under that name; an error of its own is the cause.
 
     Example:
         >>> import minigrad as mg
@@ -124,6 +124,8 @@ def _found() -> dict[str, list[EntryPoint]]:
 
 
 def _import(name: str, entries: list[EntryPoint]) -> ModuleType:
+    if name == "mg":
+        raise PluginError(f"plugin 'mg' of {_distribution(entries[0])}: that namespace is minigrad's own")
     if len(entries) > 1:
         claims = " and ".join(f"{_distribution(e)} ({e.value})" for e in entries)
         raise PluginError(f"plugin {name!r}: the name is claimed by {claims}; uninstall all but one")

@@ -82,7 +82,8 @@ def jit(function: Callable | None = None, *, exact: bool = False, inline: bool =
     """Compile a function for the CPU, lazily, with the fast-math policy of this device.
 
     Args:
-        function: takes scalars and arrays, and allocates nothing. Helpers that it calls are `jit` functions too.
+        function: takes scalars and arrays, and allocates nothing: it would not compile. Helpers that it calls are
+            `jit` functions too.
         exact: keep IEEE arithmetic as written, for code whose rounding errors are the point (compensated sums,
             argument reduction). The flags stay with the function when it is inlined into a fast one.
         inline: have it inlined however long it is: a call left in a loop keeps the loop from being vectorized.
@@ -243,6 +244,7 @@ def _compile(function: Function, called: bool) -> Callable:
         error_model="numpy",
         no_cpython_wrapper=not called,
         no_cfunc_wrapper=True,
+        _nrt=flags["parallel"],  # no reference counting: a kernel that allocates does not compile
     )(bound)
     path, _ = cache.folder()
     if path is not None and not numba.config.DISABLE_JIT:

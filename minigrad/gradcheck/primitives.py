@@ -182,8 +182,8 @@ def _allowed(
 
 
 def _size(y: np.ndarray) -> float:
-    finite = y[np.isfinite(y)] if y.dtype.kind == "f" else y[:0]
-    return float(np.max(np.abs(finite), initial=0.0))
+    """The largest finite value of a float result."""
+    return float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) if y.dtype.kind == "f" else 0.0
 
 
 def _layouts(p: Primitive, sample: Sample, seed: int) -> Result:

@@ -131,7 +131,7 @@ def compare(
             place = f"{name}[{', '.join(map(str, at))}]" if at else name
         finite = np.isfinite(b) & np.isfinite(bound)
         if finite.any():
-            signal = max(signal, float(np.max(np.abs(b[finite]))))
+            signal = max(signal, float(np.max(np.abs(b[finite]))), float(np.max(np.abs(a[finite]))))
             tolerance = max(tolerance, float(np.max(np.where(finite, bound, 0))))
     if worst < 0:
         return Result(check, PASSED, 0.0, detail="nothing to compare", seed=seed)

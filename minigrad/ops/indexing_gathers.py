@@ -142,7 +142,7 @@ def _(out, x, index, *, axis, length):
         np.add.at(out, _at(axis, index), x)
         return
     outer, inner = prod(x.shape[:axis]), prod(x.shape[axis + index.ndim :])
-    # Each part reads the whole index, which only rows repay, and only where there are not blocks enough for all threads.
+    # Each part reads the whole index, which only long rows repay, and only where blocks are too few for all threads.
     parts = max(1, min(8, length, inner // 16)) if outer < 8 else 1
     source = cpu.contiguous(x).reshape(outer, flat.size, inner)
     _scatter_add(outer * parts, out.size + x.size, parts, out.reshape(outer, length, inner), source, flat)

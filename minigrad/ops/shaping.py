@@ -380,6 +380,8 @@ def _alike(operation: str, xs: Any) -> list[Tensor]:
 def _widths(pad_width: Any, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """A pair of widths for each axis, from what users pass."""
     given = np.asarray(pad_width)
+    if not shape and not given.size:
+        return ()
     if given.dtype.kind not in "iu":
         raise ArgumentTypeError(f"pad: pad_width is {pad_width!r}, expected integers")
     if given.ndim == 2 and given.shape[1:] in ((1,), (2,)) and len(given) not in (1, len(shape)):

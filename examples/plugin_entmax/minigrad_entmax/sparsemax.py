@@ -93,7 +93,9 @@ def _(rng):
     yield mg.Sample((10.0 * rng.permuted(np.tile(np.arange(4.0), (3, 1)), axis=1),), note="one winner")
     yield mg.Sample((100 + rng.standard_normal((2, 5)),), differentiable=False, note="large mean")
     yield mg.Sample((np.array([[1.0, 0.0, 0.0], [0.5, 0.5, -0.5]]),), differentiable=False, note="edge of the support")
-    yield mg.Sample((np.array([[0.0, np.nan], [np.inf, 1.0], [-np.inf, 1.0]]),), differentiable=False, note="not finite")
+    yield mg.Sample(
+        (np.array([[0.0, np.nan], [np.inf, 1.0], [-np.inf, 1.0]]),), differentiable=False, note="not finite"
+    )
     yield mg.Sample((np.ones(()),), error=ShapeError, match=r"x has shape \(\), expected at least one")
     yield mg.Sample((np.ones((2, 0)),), error=ShapeError, match=r"x has shape \(2, 0\)")
     yield mg.Sample((np.ones(3, int),), error=mg.errors.DTypeError, match="sparsemax: x has dtype int64")
