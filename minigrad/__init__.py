@@ -1,13 +1,73 @@
-"""minigrad: a small autograd engine with compiled kernels."""
+"""minigrad: a small autograd engine with compiled kernels that trains real networks with NumPy and Numba alone."""
 
-from minigrad import _blas  # noqa: I001  (before anything that loads NumPy)
+from minigrad import _blas  # noqa: F401, I001  (before anything that loads NumPy)
 
-from minigrad import axes, dtypes, errors, gradcheck, nn, ops, optim, plugins, random, scalar, training
+from minigrad import (
+    autodiff,
+    axes,
+    checkpoint,
+    data,
+    devices,
+    dtypes,
+    errors,
+    gradcheck,
+    nn,
+    ops,
+    optim,
+    plugins,
+    primitive,
+    random,
+    scalar,
+    tape,
+    training,
+)
 from minigrad.autodiff import grad, hvp, jvp, value_and_grad, vjp
 from minigrad.checkpoint import load, save
-from minigrad.elementwise import elementwise
+from minigrad.elementwise import Elementwise, elementwise
 from minigrad.ops import *  # noqa: F403
-from minigrad.ops import methods as _methods
+from minigrad.ops import __all__ as _functions
+from minigrad.ops import methods as _methods  # noqa: F401  (gives Tensor its operators)
 from minigrad.primitive import Abstract, Primitive, Sample, on_device
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor, Variable, as_tensor, tensor
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: PLE0604
+    *_functions,
+    "Abstract",
+    "Elementwise",
+    "Primitive",
+    "Sample",
+    "Tensor",
+    "Variable",
+    "as_tensor",
+    "autodiff",
+    "axes",
+    "checkpoint",
+    "data",
+    "devices",
+    "dtypes",
+    "elementwise",
+    "errors",
+    "grad",
+    "gradcheck",
+    "hvp",
+    "jvp",
+    "load",
+    "nn",
+    "no_grad",
+    "on_device",
+    "ops",
+    "optim",
+    "plugins",
+    "primitive",
+    "random",
+    "save",
+    "scalar",
+    "tape",
+    "tensor",
+    "training",
+    "value_and_grad",
+    "vjp",
+]

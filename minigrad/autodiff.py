@@ -155,13 +155,13 @@ def vjp(fn: Callable, *primals: Any) -> tuple[Any, Callable]:
         result = fn(*args)
     outputs = result if isinstance(result, tuple) else (result,)
 
-    def pull(cotangents: Any) -> tuple[Tensor, ...]:
-        cts = cotangents if isinstance(result, tuple) else (cotangents,)
+    def pull(given: Any) -> tuple[Tensor, ...]:
+        cts = given if isinstance(result, tuple) else (given,)
         if len(cts) != len(outputs):
             raise ShapeError(f"vjp: got {len(cts)} cotangents for {len(outputs)} results")
-        pairs = [(o, _cotangent("vjp", o, ct)) for o, ct in zip(outputs, cts)]
         create_graph = None if is_recording() else False
-        found = tape.backward(*zip(*pairs), inputs, retain_graph=True, create_graph=create_graph)
+        cotangents = [_cotangent("vjp", o, ct) for o, ct in zip(outputs, cts)]
+        found = tape.backward(outputs, cotangents, inputs, retain_graph=True, create_graph=create_graph)
         return tuple(_zeros_like(x) if g is None else g for g, x in zip(found, inputs))
 
     return result, pull

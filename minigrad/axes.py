@@ -68,35 +68,26 @@ def canonical(shape: tuple[int, ...], axes: tuple[int, ...]) -> Form:
         >>> canonical((32, 8, 8, 64), (0, 1, 2))[:4]
         (1, 2048, 64, 1)
         >>> canonical((5, 7), (1,))[:4]
-        (1, 1, 5, 7)
+        (5, 1, 1, 7)
     """
-    runs: list[list[int]] = []  # [reduced?, length], neighbours of a kind merged, axes of length 1 left out
+    runs: list[tuple[bool, int]] = []  # whether reduced, and the length, of neighbours of a kind
     for axis, n in enumerate(shape):
         reduced = axis in axes
         if n == 1:
             continue
         if runs and runs[-1][0] == reduced:
-            runs[-1][1] *= n
+            runs[-1] = (reduced, runs[-1][1] * n)
         else:
-            runs.append([reduced, n])
-    kinds = [bool(r[0]) for r in runs]
-    lengths = [r[1] for r in runs]
-    if kinds == [False]:
-        return Form(1, 1, lengths[0], 1, None)
-    if kinds == [False, True]:
-        return Form(1, 1, *lengths, None)
-    if kinds == [False, True, False]:
-        return Form(*lengths, 1, None)
-    if kinds == [False, True, False, True]:
-        return Form(*lengths, None)
-    if not kinds:
-        return Form(1, 1, 1, 1, None)
-    if kinds == [True]:
-        return Form(1, 1, 1, lengths[0], None)
-    if kinds == [True, False]:
-        return Form(1, *lengths, 1, None)
-    if kinds == [True, False, True]:
-        return Form(1, *lengths, None)
+            runs.append((reduced, n))
+    lengths = [length for _, length in runs]
+    # Where the runs stand among k0, r0, k1 and r1: r1 is 1 only where the last axis is kept.
+    pattern = "".join("r" if reduced else "k" for reduced, _ in runs)
+    places = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(pattern)
+    if places is not None:
+        slots = [1, 1, 1, 1]
+        for place, length in zip(places, lengths):
+            slots[int(place)] = length
+        return Form(slots[0], slots[1], slots[2], slots[3], None)
     kept = [a for a in range(len(shape)) if a not in axes]
     order = (*kept, *axes)
     form = canonical(tuple(shape[a] for a in order), tuple(range(len(kept), len(shape))))

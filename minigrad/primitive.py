@@ -29,7 +29,7 @@ from minigrad.tensor import Tensor, as_tensor
 
 DEVICES = ("reference", "cpu", "cuda")
 _MOST_PLANS = 4096  # shapes remembered a primitive
-_no_saves = namedtuple("Saved", ("shapes",))
+Saved: Any = namedtuple("Saved", ("shapes",))  # what a vjp rule gets that saves nothing
 _registry: dict[str, Primitive] = {}
 _registry_lock = threading.Lock()
 
@@ -173,7 +173,7 @@ class Primitive:
         self.params: tuple[str, ...] = ()
         self.vjp_saves: tuple[str, ...] = ()
         self.vjp_sources: tuple[tuple[bool, int], ...] = ()
-        self.vjp_record: Callable = _no_saves
+        self.vjp_record: Any = Saved
         self.undefined: str | None = None
         self._infer: Callable | None = None
         self._workspace: Callable | None = None
@@ -244,7 +244,8 @@ class Primitive:
             self.vjp_sources = tuple(
                 (True, self.inputs.index(n)) if n in self.inputs else (False, self.outputs.index(n)) for n in saves
             )
-            self.vjp_record = namedtuple("Saved", (*saves, "shapes"))
+            record: Any = namedtuple("Saved", (*saves, "shapes"))  # type: ignore[misc]
+            self.vjp_record = record
             self._vjp = rule
             return rule
 

@@ -54,13 +54,13 @@ def _(moving_mean, moving_var, mean, var, *, momentum, correction):
 
 @update_statistics_p.samples
 def _(rng):
-    wide = {"wide": ("mean", "var")}
+    wide = ("mean", "var")
     for shape in [(3,), (), (2, 5), (0,)]:
         state = (rng.standard_normal(shape), 1 + rng.random(shape))
         batch = (np.asarray(rng.standard_normal(shape)), np.asarray(rng.random(shape)))
-        yield Sample((*state, *batch), {"momentum": 0.9, "correction": 1.5}, **wide)
+        yield Sample((*state, *batch), {"momentum": 0.9, "correction": 1.5}, wide=wide)
     spoilt = (np.zeros(3), np.ones(3), np.array([1.0, np.nan, 2.0]), np.array([1.0, 2.0, np.inf]))
-    yield Sample(spoilt, {"momentum": 0.9, "correction": 1.0}, note="NaN and Inf keep the averages", **wide)
+    yield Sample(spoilt, {"momentum": 0.9, "correction": 1.0}, note="NaN and Inf keep the averages", wide=wide)
     bad = (np.zeros(3), np.ones(3), np.zeros(2), np.ones(3))
     yield Sample(bad, {"momentum": 0.9, "correction": 1.0}, error=ShapeError, match=r"mean has shape \(2,\)")
 

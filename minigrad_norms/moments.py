@@ -110,7 +110,7 @@ def batch_normalization(
     given = {"mean": mean, "variance": variance, "offset": offset, "scale": scale}
     tensors = {name: None if v is None else mg.as_tensor(v) for name, v in given.items()}
     for name, t in tensors.items():
-        if t is not None and np.broadcast_shapes(t.shape, x.shape) != x.shape:
+        if t is not None and not _broadcasts(t.shape, x.shape):
             raise ShapeError(f"batch_normalization: {name} has shape {t.shape}, expected what broadcasts to {x.shape}")
     mean, variance, offset, scale = tensors.values()
     kept = _trailing_axes(x.shape, mean, variance, offset, scale)
@@ -123,6 +123,13 @@ def batch_normalization(
     axes = tuple(a for a in range(x.ndim) if a not in kept)
     scale, offset = (_parameter(t, x) for t in flat)
     return normalize_p(x, scale, offset, *stats, axes=axes, parameter_axes=kept, epsilon=epsilon)
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
 
 
 def _trailing_axes(shape: tuple[int, ...], *tensors: Tensor | None) -> tuple[int, ...] | None:

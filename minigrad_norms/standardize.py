@@ -143,30 +143,6 @@ def _wanted(wants: tuple[bool, ...], gradients: tuple) -> tuple:
     return tuple(g if w else np.empty(_EMPTY, g.dtype) for g, w in zip(gradients, wants))
 
 
-@lru_cache(maxsize=4096)
-def _plan(shape: tuple[int, ...], axes: tuple[int, ...], parameter_axes: tuple[int, ...], gamma: bool, beta: bool) -> Any:
-    """The kernels' plan, and the permutation that the arrays need first, if any."""
-    form = forms.canonical(shape, axes)
-    order = form.permutation
-    if order is not None:
-        shape, axes, parameter_axes = _permuted(shape, axes, parameter_axes, order)
-        form = forms.canonical(shape, axes)
-    table = forms.affine(shape, axes, parameter_axes)
-    if table is None and (gamma or beta):
-        return None, order
-    none = forms.NONE
-    return kernels.plan_for(form, table if gamma else none, table if beta else none), order
-
-
-def _permuted(shape: tuple, axes: tuple, parameter_axes: tuple, order: tuple) -> tuple[tuple, tuple, tuple]:
-    place = {axis: i for i, axis in enumerate(order)}
-    return (
-        tuple(shape[a] for a in order),
-        tuple(sorted(place[a] for a in axes)),
-        tuple(place[a] for a in parameter_axes),
-    )
-
-
 @standardize_p.workspace
 def _(x, gamma, beta, *, axes, parameter_axes, epsilon):
     return _workspace(x, axes, parameter_axes, gamma, beta)
@@ -246,8 +222,7 @@ def _(out, dy, x, gamma, mean, var, dmean, dvar, *, axes, parameter_axes, epsilo
     kernels.backward(
         target, dgamma, dbeta, out[3], _lay(dy, order), _lay(x, order), *statistics, _flat(gamma), plan, epsilon, *cotangents
     )
-    if dx is not None:
-        _return(dx, target, order)
+    _return(dx, target, order)
 
 
 @normalize_vjp_p.kernel("cpu")
@@ -261,8 +236,7 @@ def _(out, dy, x, gamma, mean, var, *, axes, parameter_axes, epsilon, wants):
     target = None if dx is None else _laid_out(dx, order)
     arrays = (_lay(dy, order), _lay(x, order), cpu.contiguous(mean), cpu.contiguous(var), _flat(gamma))
     kernels.apply_backward(target, dgamma, dbeta, dmean, dvar, out[5], *arrays, plan, epsilon)
-    if dx is not None:
-        _return(dx, target, order)
+    _return(dx, target, order)
 
 
 @lru_cache(maxsize=4096)
@@ -296,8 +270,8 @@ def _laid_out(y: np.ndarray, order: tuple[int, ...] | None) -> np.ndarray:
     return y if order is None else cpu.empty(tuple(y.shape[a] for a in order), y.dtype)
 
 
-def _return(y: np.ndarray, target: np.ndarray, order: tuple[int, ...] | None) -> None:
-    if order is not None:
+def _return(y: np.ndarray | None, target: np.ndarray | None, order: tuple[int, ...] | None) -> None:
+    if order is not None and y is not None:
         y.transpose(order)[...] = target
 
 

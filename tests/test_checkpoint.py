@@ -14,7 +14,9 @@ from minigrad.errors import ArgumentError, ArgumentTypeError, CheckpointError
 
 
 def network(units=4, seed=0, dtype=None):
-    model = nn.Sequential([nn.Dense(units, dtype=dtype), norms.BatchNormalization(dtype=dtype), nn.Dense(2, dtype=dtype)])
+    model = nn.Sequential(
+        [nn.Dense(units, dtype=dtype), norms.BatchNormalization(dtype=dtype), nn.Dense(2, dtype=dtype)]
+    )
     model.set_generator(mg.random.Generator(seed))
     model(np.zeros((2, 3), dtype or np.float32))
     return model
@@ -134,7 +136,10 @@ def test_loading_into_a_plain_value(file):
 OTHERS = {
     "another width": (lambda: network(units=5), r"items/0/kernel is float32\(3, 4\), expected float32\(3, 5\)"),
     "another dtype": (lambda: network(dtype="float64"), r"items/0/kernel is float32\(3, 4\), expected float64\(3, 4\)"),
-    "fewer layers": (lambda: _called(nn.Sequential([nn.Dense(4)])), r"it has \['model/items/1/beta', .*\] and 2 more besides"),
+    "fewer layers": (
+        lambda: _called(nn.Sequential([nn.Dense(4)])),
+        r"it has \['model/items/1/beta', .* and 2 more besides",
+    ),
     "more layers": (
         lambda: _called(nn.Sequential([*network().items, nn.Dense(2)])),
         r"it lacks \['model/items/3/bias', 'model/items/3/kernel'\]",
@@ -154,7 +159,7 @@ def test_another_network(file, kind):
     model, extra = make(), mg.Variable([5.0])
     mg.save(file, model=network(), extra=mg.Variable([1.0]))
     before = values_of(model)
-    with pytest.raises(CheckpointError, match=f"state.npz: is of another network: .*{match}"):
+    with pytest.raises(CheckpointError, match=rf"state\.npz: is of another network: .*{match}"):
         mg.load(file, extra=extra, model=model)
     assert_same(before, values_of(model))
     assert extra.item() == 5
@@ -170,7 +175,7 @@ def test_a_part_that_was_not_saved(file):
 
 
 def test_no_file(file):
-    with pytest.raises(CheckpointError, match="state.npz: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"state\.npz: there is no such file"):
         mg.load(file, model=network())
 
 
@@ -204,7 +209,7 @@ def test_another_format(file, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     mg.save(file, n=1)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="state.npz: has format 2, this version reads format 1"):
+    with pytest.raises(CheckpointError, match=r"state\.npz: has format 2, this version reads format 1"):
         mg.load(file)
 
 
@@ -215,7 +220,7 @@ def test_every_truncation_is_noticed(file):
     w.assign([3.0, 4.0])
     for length in range(0, len(content), 7):
         file.write_bytes(content[:length])
-        with pytest.raises(CheckpointError, match="state.npz: is damaged or no checkpoint"):
+        with pytest.raises(CheckpointError, match=r"state\.npz: is damaged or no checkpoint"):
             mg.load(file, w=w)
         assert w.tolist() == [3.0, 4.0]
 

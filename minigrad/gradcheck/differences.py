@@ -89,7 +89,7 @@ class Weighted:
         Third differences of independent errors of deviation σ have deviation σ√20; a smooth function leaves nothing
         in them (Hamming 1971; Moré & Wild 2011).
         """
-        directions = {i: rng.standard_normal(np.shape(self.args[i])) for i in self.wrt}
+        directions = {i: rng.standard_normal(np.asarray(self.args[i]).shape) for i in self.wrt}
         table = []
         for k in range(12):
             moved = list(self.args)

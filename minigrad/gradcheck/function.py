@@ -64,7 +64,7 @@ def check(
     wrt = [i for i, v in enumerate(values) if v is not None and v.dtype == np.float64]
     if not wrt:
         raise ArgumentError("check: no argument is a floating-point array, so there is no derivative to check")
-    report = Report(name or getattr(fn, "__name__", "function"))
+    report = Report(name or str(getattr(fn, "__name__", "function")))
     try:
         _check_orders(report, fn, numeric or fn, values, wrt, seed, analytic)
         if order == 2:
@@ -109,7 +109,7 @@ def against_differences(
     """Reverse mode against central differences."""
     expected, bounds = phi.gradient(most, seed)
     own = [b + 64 * _EPS * np.abs(g) for b, g in zip(bounds, expected)]
-    extent = max((float(np.max(np.abs(phi.args[i]), initial=0.0)) for i in phi.wrt), default=1.0)
+    extent = max((float(np.max(np.abs(np.asarray(phi.args[i])), initial=0.0)) for i in phi.wrt), default=1.0)
     return compare(check_name, names, grads, expected, own, scale=phi.size / max(extent, 1e-300), seed=seed)
 
 

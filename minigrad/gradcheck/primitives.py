@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import dtypes
+from minigrad import dtypes, plugins
 from minigrad.errors import MissingRuleError
 from minigrad.gradcheck.function import check
 from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Report, Result, compare
-from minigrad.primitive import Abstract, Primitive, Sample, get, on_device
+from minigrad.primitive import Abstract, Primitive, Sample, on_device
 from minigrad.tensor import Tensor, Variable
 
 CHECKS = (
@@ -46,7 +46,7 @@ def check_primitive(primitive: str | Primitive, *, seed: int = 0, order: int = 2
         >>> mg.gradcheck.check_primitive("mg::exp").passed
         True
     """
-    p = get(primitive) if isinstance(primitive, str) else primitive
+    p = plugins.find(primitive) if isinstance(primitive, str) else primitive
     start = time.perf_counter()
     outcomes: dict[str, list[Result]] = {}
     good = [s for s in p.draw_samples(seed) if s.error is None]
@@ -133,7 +133,7 @@ def _kernel(p: Primitive, sample: Sample, dtype: np.dtype, seed: int) -> list[Re
     before = [None if a is None else a.copy() for a in inputs]
     got = _run(p, inputs, sample.params)
     for i, (a, b) in enumerate(zip(inputs, before)):
-        if a is not None and not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+        if a is not None and b is not None and a.tobytes() != b.tobytes():
             return [Result(name, FAILED, np.inf, detail=f"the kernel changed its input {p.input_name(i)}", seed=seed)]
     expected, bounds = _allowed(p, inputs, sample, dtype, seed)
     again = _run(p, inputs, sample.params)

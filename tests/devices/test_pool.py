@@ -88,7 +88,6 @@ def test_a_buffer_export_keeps_memory_alive():
 
 def test_limit_is_respected_and_the_longest_unused_goes_first():
     pool = Pool(limit=8 * SMALLEST)
-    sizes = [(4, 8), (2, 8), (1, 8)]  # multiples of the smallest size: 4, then 2 of them
     first = pool.empty((4 * LARGE,), F32)
     del first
     assert pool.free_bytes() == 4 * SMALLEST
@@ -98,7 +97,6 @@ def test_limit_is_respected_and_the_longest_unused_goes_first():
     assert pool.free_bytes() == 6 * SMALLEST  # the block of four was forgotten for the third block of two
     again = [pool.empty((2 * LARGE,), F32) for _ in range(3)]
     assert {address(o) for o in again} == places
-    assert len(sizes) == 3
     huge = pool.empty((16 * LARGE,), F32)
     del huge, again
     assert pool.free_bytes() == 6 * SMALLEST  # larger than the limit: not kept, and nothing is forgotten for it
@@ -179,7 +177,7 @@ def test_tensors_return_their_memory():
     view = y.numpy()[5:]
     del y
     assert address(mg.exp(x)._data) != place
-    np.testing.assert_array_equal(view, np.exp(np.float32(1)))
+    np.testing.assert_allclose(view, np.e, rtol=1e-6)
     del view
     cpu.pool.release()
     y = mg.exp(x)

@@ -208,7 +208,7 @@ def test_scatter_add_sums_in_the_order_of_the_index_on_any_number_of_threads(sha
         want[(slice(None),) * axis + (at,)] += x[(slice(None),) * axis + (k,)]
     call = lambda: scatter_add_p(Tensor(x), Tensor(index), axis=axis, length=length).numpy()  # noqa: E731
     np.testing.assert_array_equal(call(), want)
-    compiled = x.reshape(-1, shape[axis], int(np.prod(shape[axis + 1 :])))
+    compiled = x.reshape(int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :])))
     outer, _, inner = compiled.shape
     for parts in (1, 2, 3):
         for form in (_scatter_add.serial, _scatter_add.parallel):
