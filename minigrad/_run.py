@@ -65,6 +65,7 @@ class Run:
         self.totals = dict.fromkeys(["loss", *(name for name, _ in metrics)], 0.0)
         self.trained: list[Variable] = []
 
+    @np.errstate(over="ignore", invalid="ignore")  # numbers that are not finite become a TrainingError
     def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
         """One step, and the loss and metrics of its batch."""
         start = time.perf_counter()
@@ -134,12 +135,11 @@ class Run:
         return {"model": self.model, "optimizer": self.optimizer, "generator": _Generators(self.model)}
 
     def _require_finite_gradients(self, x: np.ndarray) -> None:
-        with np.errstate(all="ignore"):
-            for variable in self.trained:
-                gradient = variable.grad
-                if gradient is not None and not _is_finite(gradient._data.reshape(-1)):
-                    self._forget_gradients()
-                    raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
+        for variable in self.trained:
+            gradient = variable.grad
+            if gradient is not None and not _is_finite(gradient._data.reshape(-1)):
+                self._forget_gradients()
+                raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
 
     def _forget_gradients(self) -> None:
         for variable in self.trained:

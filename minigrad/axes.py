@@ -82,7 +82,9 @@ def canonical(shape: tuple[int, ...], axes: tuple[int, ...]) -> Form:
     lengths = [length for _, length in runs]
     # Where the runs stand among k0, r0, k1 and r1: r1 is 1 only where the last axis is kept.
     pattern = "".join("r" if reduced else "k" for reduced, _ in runs)
-    places = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(pattern)
+    places = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(
+        pattern
+    )
     if places is not None:
         slots = [1, 1, 1, 1]
         for place, length in zip(places, lengths):

@@ -76,7 +76,7 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False) -> lis
             raise ArgumentTypeError(f"{operation}: takes tensors, arrays and numbers, got {v!r}")
     found = [v if isinstance(v, Tensor) or v.__class__ in _PYTHON_NUMBERS else as_tensor(v) for v in values]
     dtype = np.result_type(*[v._data.dtype if isinstance(v, Tensor) else v for v in found])
-    if not any([isinstance(v, Tensor) for v in found]) and dtype == dtypes.float64:
+    if not any(isinstance(v, Tensor) for v in found) and dtype == dtypes.float64:
         dtype = dtypes.default_float
     if floats:
         dtype = dtypes.floating(dtype)
@@ -124,11 +124,12 @@ class Elementwise(Primitive):
         self.infer(self._infer_rule)
         self.inputs = names
         self.kernel("reference")(self._reference)
-        self.kernel("cpu")(self._fill)
+        self.kernel("cpu")(Loop(self.expression, names, otherwise=self._reference))
         self._floats = floats
-        self._loop = Loop(self.expression, names)
         self._partials: list[tuple[Expr, list[str]]] = []
-        self._sources: list[list[int]] = []  # of each partial derivative: where among the saved values its variables are
+        self._sources: list[
+            list[int]
+        ] = []  # of each partial derivative: where among the saved values its variables are
         self._derivatives: dict[int, Elementwise] = {}
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
@@ -172,12 +173,6 @@ class Elementwise(Primitive):
             raise ArgumentError(f"{self.name}: {error}") from error
         shape = np.broadcast_shapes(*[a.shape for a in arrays])
         return np.array(np.broadcast_to(value, shape), dtype)
-
-    def _fill(self, out: np.ndarray, *arrays: np.ndarray) -> None:
-        if arrays[0].dtype.num in _COMPILED:
-            self._loop(out, *arrays)
-        else:
-            out[...] = self._reference(*arrays)
 
     def _set_rules(self, given: Sequence[Any]) -> None:
         if self.expression.boolean:
@@ -246,11 +241,9 @@ class Elementwise(Primitive):
 
     def _default_samples(self, rng: np.random.Generator) -> list[Sample]:
         n = len(self.inputs)
-        shapes = [[(2, 3)] * n, [(5,)] * n, [()] * n, [(0, 3)] * n, [(3, 1), (1, 4), (4,)][:n]]
-        return [Sample(tuple(rng.standard_normal(s) for s in group)) for group in shapes if len(group) == n]
-
-
-_COMPILED = frozenset({dtypes.float32.num, dtypes.float64.num})
+        shapes: list[list[tuple[int, ...]]] = [[(2, 3)] * n, [(5,)] * n, [()] * n, [(0, 3)] * n]
+        shapes.append([(3, 1), (1, 4), *[(4,)] * n][:n])
+        return [Sample(tuple(rng.standard_normal(s) for s in group)) for group in shapes]
 
 
 def broadcast_shape(operation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -172,6 +172,7 @@ class Primitive:
         self.inputs: tuple[str, ...] = ()
         self.params: tuple[str, ...] = ()
         self.vjp_saves: tuple[str, ...] = ()
+        self.saves_outputs = False
         self.vjp_sources: tuple[tuple[bool, int], ...] = ()
         self.vjp_record: Any = Saved
         self.undefined: str | None = None
@@ -241,6 +242,7 @@ class Primitive:
 
         def register(rule: Callable) -> Callable:
             self.vjp_saves = tuple(saves)
+            self.saves_outputs = any(n not in self.inputs for n in saves)
             self.vjp_sources = tuple(
                 (True, self.inputs.index(n)) if n in self.inputs else (False, self.outputs.index(n)) for n in saves
             )
@@ -345,12 +347,21 @@ class Primitive:
         except AttributeError:
             inputs = tuple([None if t is None else as_tensor(t) for t in inputs])
             arrays = [t if t is None else t._data for t in inputs]
-        device = state.device
-        key = (device, *[None if a is None else (a.shape, a.dtype.num) for a in arrays], *params.items())
+        here = state.__dict__  # of this thread; one look-up instead of one for each attribute
+        parts: list = [here["device"]]
+        for a in arrays:
+            if a is None:
+                parts.append(None)
+            else:
+                parts.append(a.shape)
+                parts.append(a.dtype)
+        if params:
+            parts.extend(params.items())
+        key = tuple(parts)
         try:
             plan = self._plans[key]
         except KeyError:
-            plan = self._plan(key, arrays, params, device)
+            plan = self._plan(key, arrays, params)
         except TypeError as error:
             raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
         if self._mutated:
@@ -368,17 +379,21 @@ class Primitive:
             plan.kernel(buffers, *arrays, **params)
             results = buffers[: plan.outputs]
         version = inputs[0]._version if self.view else None
-        outputs = tuple([Tensor(r, None, 0, version) for r in results])
-        if plan.differentiable:
+        if len(results) == 1:
+            output = Tensor(results[0], None, 0, version)
+            outputs: tuple[Tensor, ...] = (output,)
+        else:
+            outputs = tuple([Tensor(r, None, 0, version) for r in results])
+        if plan.differentiable and not here["no_grad"]:
             for t in inputs:
                 if t is not None and t._node is not None:
-                    if state.no_grad == 0 and (not state.suspendable or is_recording()):
+                    if not here["suspendable"] or is_recording():
                         self._record(inputs, outputs, params, plan.shapes)
                     break
-        if state.observers:
-            for observer in tuple(state.observers):
+        if here["observers"]:
+            for observer in tuple(here["observers"]):
                 observer(self, inputs, outputs, params)
-        return outputs[0] if len(outputs) == 1 else outputs
+        return output if len(results) == 1 else outputs
 
     def _record(
         self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple
@@ -389,11 +404,18 @@ class Primitive:
             if not any(edges):
                 return
         node = Node(self, params, edges, shapes, len(outputs))
+        saved: list = []
+        # Outputs are kept as bare arrays, or node and output would hold each other.
+        for is_input, i in self.vjp_sources:
+            t = inputs[i] if is_input else outputs[i]
+            saved.append(t if is_input or t is None else t._data)
+            if t is not None and t._version is not None:
+                node.versions = (*node.versions, (t._version, t._version[0], len(saved) - 1))
+        node.saved = saved
         for i, output in enumerate(outputs):
             if output._data.dtype.kind == "f" and (not self.frozen or self.outputs[i] not in self.frozen):
                 output._node = node
                 output._index = i
-        node.save(inputs, outputs)
 
     def _run_in_place(self, plan: _Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
         for i in self._mutated:
@@ -410,12 +432,12 @@ class Primitive:
             for observer in tuple(state.observers):
                 observer(self, inputs, [], params)
 
-    def _plan(self, key: tuple, arrays: Sequence[np.ndarray | None], params: dict, device: str) -> _Plan:
+    def _plan(self, key: tuple, arrays: Sequence[np.ndarray | None], params: dict) -> _Plan:
         self._check_call(arrays, params)
         values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
         specs = self.abstract(*values, **params)
         workspaces = self._workspace(*values, **params) if self._workspace else ()
-        plan = _Plan(specs, workspaces, values, *self._kernel(device))
+        plan = _Plan(specs, workspaces, values, *self._kernel(state.device))
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from math import pi, sqrt as _sqrt
-from typing import Any, NamedTuple
+from math import pi
+from math import sqrt as _sqrt
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Expr:
 
     __slots__ = ("args", "boolean", "op", "value")
     __array_ufunc__ = None
-    _known: dict[tuple, Expr] = {}
+    _known: ClassVar[dict[tuple, Expr]] = {}
 
     op: str
     args: tuple[Expr, ...]
@@ -114,9 +115,11 @@ class Expr:
         )
 
     def __float__(self) -> float:
-        raise ArgumentTypeError("a scalar function has no numbers yet; use the functions of minigrad.scalar, not math's")
+        raise ArgumentTypeError(
+            "a scalar function has no numbers yet; use the functions of minigrad.scalar, not math's"
+        )
 
-    __int__ = __index__ = __complex__ = __float__  # type: ignore[assignment]
+    __int__ = __index__ = __complex__ = __float__
 
     def __repr__(self) -> str:
         if self.op == "var":
@@ -133,8 +136,8 @@ class Operation(NamedTuple):
     """How one operation is evaluated, written as kernel source, and differentiated.
 
     ``code`` is a format over the arguments' names; ``{m}`` in it stands for the suffix of `minigrad.devices.cpu_math`
-    functions, ``_f32`` or ``_f64``. ``partials`` gives one expression an argument, from the arguments and the result;
-    None where the derivative is zero everywhere it exists.
+    functions, ``_f32`` or ``_f64``, and ``div`` is the device's division, rounded as written. ``partials`` gives one
+    expression an argument, from the arguments and the result; None where the derivative is zero everywhere it exists.
     """
 
     numpy: Callable
@@ -235,7 +238,7 @@ OPERATIONS: dict[str, Operation] = {
     "add": Operation(np.add, "({0} + {1})", lambda x, y, o: (1, 1)),
     "sub": Operation(np.subtract, "({0} - {1})", lambda x, y, o: (1, -1)),
     "mul": Operation(np.multiply, "({0} * {1})", lambda x, y, o: (y, x)),
-    "div": Operation(np.true_divide, "({0} / {1})", lambda x, y, o: (1 / y, -(o / y))),
+    "div": Operation(np.true_divide, "div({0}, {1})", lambda x, y, o: (1 / y, -(o / y))),
     "neg": Operation(np.negative, "(-{0})", lambda x, o: (-1,)),
     "abs": Operation(np.abs, "abs({0})", lambda x, o: (sign(x),)),
     "pow": Operation(np.power, "({0} ** {1})", lambda x, y, o: (_pow_base(x, y), _pow_exponent(x, y, o))),
@@ -243,7 +246,7 @@ OPERATIONS: dict[str, Operation] = {
     "sign": Operation(np.sign, "np.sign({0})", None),
     "floor": Operation(np.floor, "np.floor({0})", None),
     "exp": Operation(np.exp, "exp{m}({0})", lambda x, o: (o,)),
-    "expm1": Operation(np.expm1, "expm1{m}({0})", lambda x, o: (o + 1,)),
+    "expm1": Operation(np.expm1, "expm1{m}({0})", lambda x, o: (exp(x),)),
     "log": Operation(np.log, "log{m}({0})", lambda x, o: (1 / x,)),
     "log1p": Operation(np.log1p, "log1p{m}({0})", lambda x, o: (1 / (1 + x),)),
     "tanh": Operation(np.tanh, "tanh{m}({0})", lambda x, o: (4 * sigmoid(2 * x) * sigmoid(-2 * x),)),
@@ -358,7 +361,7 @@ def _simplified(name: str, args: tuple[Expr, ...]) -> Expr:
     """The operation, without what the exact rules x·1, x·0 (of a derivative), x+0, x−0, x/1 and −(−x) remove."""
     if all(a.op == "const" for a in args) and name not in _BOOLEAN and name != "select":
         with np.errstate(all="ignore"):
-            return constant(OPERATIONS[name].numpy(*[a.value for a in args]))
+            return constant(float(OPERATIONS[name].numpy(*[a.value for a in args])))
     if name == "mul":
         for one, other in (args, args[::-1]):
             if one.op == "const" and one.value in (0, 1, -1):

@@ -27,10 +27,9 @@ Edge = tuple[Any, int]  # a node (or leaf) and which of its outputs
 class _State(threading.local):
     """What a thread is doing: how deep in `no_grad`, on which device, and who watches."""
 
-    no_grad = 0
-    device = "cpu"
-
     def __init__(self) -> None:
+        self.no_grad = 0
+        self.device = "cpu"
         self.suspendable: list[FrameType] = []  # generators and coroutines that are inside `with no_grad()`
         self.observers: list[Callable] = []  # called as observer(primitive, inputs, outputs, params) at each call
 
@@ -130,44 +129,28 @@ class Node:
         self.edges: tuple[Edge | None, ...] = edges
         self.shapes = shapes  # of the inputs, None for an absent one
         self.outputs = outputs
-        self.saved: tuple | None = ()
-        self.versions: tuple | None = None
-
-    def save(self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor]) -> None:
-        """Keep what the vjp rule names. Outputs are kept as bare arrays, or node and output would hold each other."""
-        self.saved = tuple(
-            [inputs[i] if is_input else outputs[i]._data for is_input, i in self.primitive.vjp_sources]
-        )
-        versions = [
-            (t._version, t._version[0], name)
-            for (is_input, i), name in zip(self.primitive.vjp_sources, self.primitive.vjp_saves)
-            if (t := inputs[i] if is_input else outputs[i]) is not None and t._version is not None
-        ]
-        if versions:
-            self.versions = tuple(versions)
+        self.saved: list | None = None
+        self.versions: tuple = ()  # of saved values that can change: their counters, and what those stood at
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
         """The cotangents of the inputs, by the primitive's vjp rule."""
-        if self.saved is None:
+        saved, primitive = self.saved, self.primitive
+        if saved is None:
             raise GradientError(
-                f"backward: the tape behind {self.primitive.name} was freed by an earlier backward; "
+                f"backward: the tape behind {primitive.name} was freed by an earlier backward; "
                 "pass retain_graph=True to that one to go back twice"
             )
-        if self.versions is not None:
-            for version, then, name in self.versions:
-                if version[0] != then:
-                    raise MutationError(
-                        f"backward: {name!r} of {self.primitive.name} was assigned to after it was recorded; "
-                        "assign after backward, or compute with a copy"
-                    )
-        saved = self.primitive.vjp_record(
-            *[
-                value if is_input else Tensor(value, self, i)
-                for (is_input, i), value in zip(self.primitive.vjp_sources, self.saved)
-            ],
-            self.shapes,
-        )
-        return self.primitive.pull_back(cotangents, saved, needs, self.params)
+        for version, then, i in self.versions:
+            if version[0] != then:
+                raise MutationError(
+                    f"backward: {primitive.vjp_saves[i]!r} of {primitive.name} was assigned to after it was recorded; "
+                    "assign after backward, or compute with a copy"
+                )
+        if primitive.saves_outputs:
+            saved = [
+                value if is_input else Tensor(value, self, i) for (is_input, i), value in zip(primitive.vjp_sources, saved)
+            ]
+        return primitive.pull_back(cotangents, primitive.vjp_record(*saved, self.shapes), needs, self.params)
 
     @property
     def freed(self) -> bool:

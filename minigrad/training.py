@@ -161,6 +161,7 @@ def fit(
     return run.history
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a loss that is not finite says so itself
 def evaluate(
     model: Layer,
     x: Any,

@@ -59,5 +59,5 @@ def test_requirements():
         dtypes.require_floating("norm", "x", i)
     dtypes.require_integer("take", "indices", i)
     for wrong in (f, b):
-        with pytest.raises(DTypeError, match="take: indices has dtype .*, expected an integer"):
+        with pytest.raises(DTypeError, match=r"take: indices has dtype .*, expected an integer"):
             dtypes.require_integer("take", "indices", wrong)

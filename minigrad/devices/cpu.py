@@ -23,7 +23,7 @@ from minigrad.devices.pool import Pool
 FASTMATH = frozenset({"nsz", "arcp", "contract", "afn", "reassoc"})
 
 #: Elements touched from which a parallel loop repays its start.
-PARALLEL_WORK = 1 << 15
+PARALLEL_WORK = 1 << 17
 
 pool = Pool()
 empty = pool.empty
@@ -37,7 +37,13 @@ class Function:
     """
 
     def __init__(
-        self, function: Callable, *, exact: bool = False, parallel: bool = False, inline: bool = False, called: bool = False
+        self,
+        function: Callable,
+        *,
+        exact: bool = False,
+        parallel: bool = False,
+        inline: bool = False,
+        called: bool = False,
     ):
         self.python = function
         self.__name__ = function.__name__
@@ -127,7 +133,8 @@ def chunked(body: Callable) -> "Kernel":
 class Kernel:
     """A loop over chunks in two forms, ``serial`` and ``parallel``, called as ``kernel(chunks, work, *arguments)``.
 
-    Each form is compiled when it is first needed; a few chunks need neither. ``work`` is the number of elements touched; it decides between the forms and nothing else.
+    Each form is compiled when it is first needed; a few chunks need neither. ``work`` is the number of elements
+    touched; it decides between the forms and nothing else.
     """
 
     def __init__(self, body: Callable):
@@ -155,7 +162,7 @@ class Kernel:
             self.serial(chunks, *args)
 
 
-_FEW = 4  # chunks that are called one by one, which costs less than compiling their loop
+_FEW = 16  # chunks that are called one by one, which costs less than compiling their loop
 
 
 def chunks_of(size: int, least: int = 1 << 13, most: int = 64) -> int:
@@ -236,21 +243,23 @@ def _compile(function: Function, called: bool) -> Callable:
     bound = types.FunctionType(python.__code__, scope, python.__name__, python.__defaults__, tuple(cells))
     bound.__kwdefaults__ = python.__kwdefaults__
     bound.__module__ = python.__module__
-    dispatcher = numba.njit(
-        fastmath=False if flags["exact"] else set(FASTMATH),
-        parallel=flags["parallel"],
-        forceinline=flags["inline"],
-        nogil=True,
-        error_model="numpy",
-        no_cpython_wrapper=not called,
-        no_cfunc_wrapper=True,
-        _nrt=flags["parallel"],  # no reference counting: a kernel that allocates does not compile
-    )(bound)
+    options: dict[str, Any] = {
+        "fastmath": False if flags["exact"] else set(FASTMATH),
+        "parallel": flags["parallel"],
+        "forceinline": flags["inline"],
+        "nogil": True,
+        "error_model": "numpy",
+        "no_cpython_wrapper": not called,
+        "no_cfunc_wrapper": True,
+        "_nrt": flags["parallel"],  # no reference counting: a kernel that allocates does not compile
+    }
+    text = repr([(name, sorted(value) if isinstance(value, set) else value) for name, value in options.items()])
+    dispatcher: Any = numba.njit(**options)(bound)
     path, _ = cache.folder()
-    if path is not None and not numba.config.DISABLE_JIT:
+    if path is not None and not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         stamp = function.stamp()
         if stamp is not None:
-            dispatcher._cache = cache.KernelCache(python.__name__, f"{stamp} {sorted(FASTMATH)} {called}", path)
+            dispatcher._cache = cache.KernelCache(python.__name__, f"{stamp} {text}", path)
     return dispatcher
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes, scalar
 from minigrad.devices import cpu
+from minigrad.errors import DTypeError
 from minigrad.scalar import Expr
 
 
@@ -26,6 +26,7 @@ class Loop:
         expression: of the variables `inputs`.
         inputs: their names, in the order of the arrays.
         typed: which array's dtype the arithmetic has: float32 or float64.
+        otherwise: what computes the values for other dtypes, which have no kernels.
 
     Example:
         >>> import numpy as np
@@ -39,11 +40,13 @@ class Loop:
                [1., 2., 3.]])
     """
 
-    def __init__(self, expression: Expr, inputs: Sequence[str], typed: int = 0):
+    def __init__(self, expression: Expr, inputs: Sequence[str], typed: int = 0, otherwise: Callable | None = None):
         self.expression = expression
         self.inputs = tuple(inputs)
         self._typed = typed
+        self._otherwise = otherwise
         self._flat: dict[int, cpu.Kernel] = {}  # by dtype number: all operands vary, the most frequent kernel
+        self._walks: dict[tuple, tuple[cpu.Kernel, tuple]] = {}  # by shapes and dtype number
         self._kernels: dict[tuple[int, str, bool], cpu.Kernel] = {}
 
     def __call__(self, out: np.ndarray, *arrays: np.ndarray) -> None:
@@ -56,6 +59,9 @@ class Loop:
         dtype = arrays[self._typed].dtype
         kernel = self._flat.get(dtype.num)
         if kernel is None:
+            if not dtypes.has_kernels(dtype):
+                self._fill_otherwise(out, arrays)
+                return
             kernel = self._flat[dtype.num] = self._kernel(dtype, "v" * len(arrays), False)
         if len(shape) != 1:
             out = out.ravel()
@@ -69,22 +75,45 @@ class Loop:
             kernel(chunks, size, chunks, out, *arrays)
 
     def _fill_broadcast(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-        size = out.size
-        if not size:
-            return
         arrays = [a if a.flags.c_contiguous else cpu.contiguous(_without_repeats(a)) for a in arrays]
-        kinds, inner, outer, strides = layout(out.shape, tuple([a.shape for a in arrays]))
-        flat = [a if a.ndim == 1 else a.ravel() for a in arrays]
         dtype = arrays[self._typed].dtype
-        nested = outer is not None
-        kernel = self._kernels.get((dtype.num, kinds, nested)) or self._kernel(dtype, kinds, nested)
-        chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
-        if nested:
-            kernel(chunks, size, chunks, out.ravel(), inner, outer, strides, *flat)
+        key = (out.shape, dtype.num, *[a.shape for a in arrays])
+        walk = self._walks.get(key)
+        if walk is None:
+            if not dtypes.has_kernels(dtype):
+                self._fill_otherwise(out, arrays)
+                return
+            walk = self._walk(key, dtype)
+        kernel, lengths = walk
+        size = out.size
+        flat = [a if a.ndim == 1 else a.ravel() for a in arrays]
+        if size < cpu.PARALLEL_WORK:
+            if size:
+                kernel.body.entry(0, 1, out if out.ndim == 1 else out.ravel(), *lengths, *flat)
         else:
-            kernel(chunks, size, chunks, out.ravel(), *flat)
+            chunks = cpu.chunks_of(size)
+            kernel(chunks, size, chunks, out.ravel(), *lengths, *flat)
+
+    def _fill_otherwise(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+        if self._otherwise is None:
+            raise DTypeError(
+                f"Loop: input {self._typed} has dtype {arrays[self._typed].dtype}, expected float32 or float64"
+            )
+        out[...] = self._otherwise(*arrays)
+
+    def _walk(self, key: tuple, dtype: np.dtype) -> tuple[cpu.Kernel, tuple]:
+        """The kernel for broadcasting these shapes, and the lengths and strides that it takes."""
+        kinds, inner, outer, strides = layout(key[0], key[2:])
+        lengths = () if outer is None else (inner, outer, strides)
+        if len(self._walks) >= _MOST_WALKS:
+            self._walks.clear()
+        found = self._walks[key] = (self._kernel(dtype, kinds, outer is not None), lengths)
+        return found
 
     def _kernel(self, dtype: np.dtype, kinds: str, nested: bool) -> cpu.Kernel:
+        known = self._kernels.get((dtype.num, kinds, nested))
+        if known is not None:
+            return known
         rest, scope = source_of(self.expression, self.inputs, dtype, kinds, nested)
         found = _shared.get((dtype.num, rest))
         if found is None:
@@ -95,10 +124,16 @@ class Loop:
         return found
 
 
+_MOST_WALKS = 4096  # shapes remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
 
 
-@lru_cache(maxsize=4096)
+@cpu.jit(exact=True)
+def div(x, y):
+    """x / y rounded once. Fast arithmetic makes an estimate of 1 / sqrt(x) that is NaN at 0 and infinity."""
+    return x / y
+
+
 def layout(
     shape: tuple[int, ...], operands: tuple[tuple[int, ...], ...]
 ) -> tuple[str, int, np.ndarray | None, np.ndarray | None]:
@@ -140,7 +175,7 @@ def source_of(
     Indices are unsigned: a signed one might count from the end, which keeps a loop from being vectorized, and slices,
     the other way around that, take a quarter longer to compile.
     """
-    scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp}
+    scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": div}
     lines, result = _statements(expression, {name: i for i, name in enumerate(inputs)}, kinds, dtype, scope, nested)
     each = range(len(kinds))
     text = f"(chunk, chunks, out, {'inner, outer, strides, ' if nested else ''}"
@@ -193,6 +228,6 @@ def _statements(
 
 def _without_repeats(a: np.ndarray) -> np.ndarray:
     """One copy of what a broadcast view repeats, so that it is not written out before it is read."""
-    if 0 in a.strides and a.size:
+    if 0 in a.strides:
         return a[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in a.strides])]
     return a

@@ -5,6 +5,7 @@ Small arrays come from NumPy's own allocator, which reuses memory already; large
 that return here when they are free.
 """
 
+import contextlib
 import mmap
 import threading
 from collections import deque
@@ -125,8 +126,6 @@ def _map(size: int) -> mmap.mmap:
     # Private: Python's default is to share the pages with forked children, whose writes would then be seen here.
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= 1 << 22 and hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel built without huge pages: ordinary pages work as well
             block.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel built without huge pages: ordinary pages work as well
     return block

@@ -31,6 +31,7 @@ def _samples(*groups: tuple, floor: float | None = None, ceiling: float | None =
 
 _positive = _samples(((2, 3),), ((5,),), ((),), ((0, 3),), floor=0.0)
 _apart = _samples(((2, 3), (2, 3)), ((3, 1), (1, 4)), ((), (4,)), ((0, 3), (1, 3)), ((1,), (2, 1, 5)), ((), ()))
+_pairs = _samples(((2, 3), (2, 3)), ((3, 1), (1, 4)), ((0, 3), (1, 3)), ((), ()))
 
 
 @elementwise("mg::add", floats=False, samples=_apart)
@@ -73,7 +74,9 @@ def _floor(x):
     return scalar.floor(x)
 
 
-@elementwise("mg::pow", floats=False, samples=_samples(((2, 3), (2, 3)), ((3, 1), (4,)), ((), ()), floor=0.2, ceiling=3.0))
+@elementwise(
+    "mg::pow", floats=False, samples=_samples(((2, 3), (2, 3)), ((3, 1), (4,)), ((), ()), floor=0.2, ceiling=3.0)
+)
 def _pow(x, y):
     return x**y
 
@@ -128,32 +131,32 @@ def _erf(x):
     return scalar.erf(x)
 
 
-@elementwise("mg::maximum", floats=False, samples=_apart)
+@elementwise("mg::maximum", floats=False, samples=_pairs)
 def _maximum(x, y):
     return scalar.maximum(x, y)
 
 
-@elementwise("mg::minimum", floats=False, samples=_apart)
+@elementwise("mg::minimum", floats=False, samples=_pairs)
 def _minimum(x, y):
     return scalar.minimum(x, y)
 
 
-@elementwise("mg::greater", floats=False, samples=_apart)
+@elementwise("mg::greater", floats=False, samples=_pairs)
 def _greater(x, y):
     return x > y
 
 
-@elementwise("mg::greater_equal", floats=False, samples=_apart)
+@elementwise("mg::greater_equal", floats=False, samples=_pairs)
 def _greater_equal(x, y):
     return x >= y
 
 
-@elementwise("mg::equal", floats=False, samples=_apart)
+@elementwise("mg::equal", floats=False, samples=_pairs)
 def _equal(x, y):
     return x == y
 
 
-@elementwise("mg::not_equal", floats=False, samples=_apart)
+@elementwise("mg::not_equal", floats=False, samples=_pairs)
 def _not_equal(x, y):
     return x != y
 

@@ -51,7 +51,9 @@ def _(rng):
         yield Sample((x,), {"dtype": "float64", "source": "float64"}, wide=("x",))
         yield Sample((x,), {"dtype": "float32", "source": "float64"}, wide=("x",), differentiable=False)
         yield Sample((x,), {"dtype": "int32", "source": "float64"}, wide=("x",))
-    yield Sample((np.ones(2),), {"dtype": "float32", "source": "int64"}, wide=("x",), error=DTypeError, match="x has dtype")
+    yield Sample(
+        (np.ones(2),), {"dtype": "float32", "source": "int64"}, wide=("x",), error=DTypeError, match="x has dtype"
+    )
     yield Sample((np.ones(2),), {"dtype": "str", "source": "float64"}, error=DTypeError, match="numbers and booleans")
 
 

@@ -110,7 +110,9 @@ def _(rng):
     ]:
         yield Sample((rng.standard_normal(x), rng.standard_normal(y)), {"tx": tx, "ty": ty})
     plain = {"tx": False, "ty": False}
-    yield Sample((np.ones((2, 3)), np.ones((2, 3))), plain, error=ShapeError, match=r"x has shape \(2, 3\) and y \(2, 3\)")
+    yield Sample(
+        (np.ones((2, 3)), np.ones((2, 3))), plain, error=ShapeError, match=r"x has shape \(2, 3\) and y \(2, 3\)"
+    )
     yield Sample((np.ones((4, 2, 3)), np.ones((5, 3, 2))), plain, error=ShapeError, match="do not broadcast")
 
 

@@ -23,13 +23,17 @@ momentum_p = Primitive("mg::momentum", mutates=("param", "velocity"))
 adam_p = Primitive("mg::adam", mutates=("param", "m", "v"))
 
 
-def _require_like(operation: str, **values: Abstract) -> None:
+def _require_like(operation: str, scalars: dict[str, Abstract], **values: Abstract) -> None:
     (first, want), *others = values.items()
+    dtypes.require_floating(operation, first, want.dtype)
     for name, got in others:
         if got.shape != want.shape or got.dtype != want.dtype:
             raise ShapeError(
                 f"{operation}: {name} has {got.dtype}{got.shape}, expected {want.dtype}{want.shape} as of {first}"
             )
+    for name, got in scalars.items():
+        if got.shape:
+            raise ShapeError(f"{operation}: {name} has shape {got.shape}, expected a scalar")
 
 
 @assign_p.infer
@@ -74,18 +78,20 @@ def _sgd(chunk, chunks, param, grad, lr, decay):
 
 @sgd_p.infer
 def _(param, grad, lr, *, weight_decay):
-    _require_like("sgd", param=param, grad=grad)
+    _require_like("sgd", {"lr": lr}, param=param, grad=grad)
 
 
 @sgd_p.kernel("cpu")
 def _(out, param, grad, lr, *, weight_decay):
+    if not dtypes.has_kernels(out.dtype):
+        out[...] = _sgd_step(param, grad, lr, weight_decay=weight_decay)
+        return
     chunks, kind = cpu.chunks_of(out.size), out.dtype.type
-    grad = cpu.contiguous(grad).reshape(-1)
-    _sgd(chunks, out.size, chunks, out.reshape(-1), grad, kind(lr), kind(weight_decay))
+    _sgd(chunks, out.size, chunks, out.ravel(), cpu.contiguous(grad).ravel(), kind(lr), kind(weight_decay))
 
 
 @sgd_p.kernel("reference")
-def _(param, grad, lr, *, weight_decay):
+def _sgd_step(param, grad, lr, *, weight_decay):
     return param - lr.astype(param.dtype) * (grad + weight_decay * param)
 
 
@@ -114,30 +120,22 @@ def _momentum(chunk, chunks, param, velocity, grad, lr, momentum, nesterov, deca
 
 @momentum_p.infer
 def _(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    _require_like("momentum", param=param, velocity=velocity, grad=grad)
+    _require_like("momentum", {"lr": lr}, param=param, velocity=velocity, grad=grad)
 
 
 @momentum_p.kernel("cpu")
 def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    param, velocity = out
+    if not dtypes.has_kernels(param.dtype):
+        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        _copy(out, _momentum_step(param, velocity, grad, lr, **options))
+        return
     chunks, kind = cpu.chunks_of(param.size), param.dtype.type
-    grad = cpu.contiguous(grad).reshape(-1)
-    _momentum(
-        chunks,
-        param.size,
-        chunks,
-        param.reshape(-1),
-        velocity.reshape(-1),
-        grad,
-        kind(lr),
-        kind(momentum),
-        nesterov,
-        kind(weight_decay),
-    )
+    arrays = [a.ravel() for a in (param, velocity, cpu.contiguous(grad))]
+    _momentum(chunks, param.size, chunks, *arrays, kind(lr), kind(momentum), nesterov, kind(weight_decay))
 
 
 @momentum_p.kernel("reference")
-def _(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
+def _momentum_step(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
     step = lr.astype(param.dtype) * (grad + weight_decay * param)
     velocity = momentum * velocity - step
     return (param + momentum * velocity - step if nesterov else param + velocity), velocity
@@ -168,7 +166,7 @@ def _adam(chunk, chunks, param, m, v, grad, rate, unbias, new1, new2, epsilon, d
 
 @adam_p.infer
 def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
-    _require_like("adam", param=param, m=m, v=v, grad=grad)
+    _require_like("adam", {"lr": lr, "step": step}, param=param, m=m, v=v, grad=grad)
 
 
 def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: float, decoupled: bool) -> tuple:
@@ -180,17 +178,21 @@ def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: 
 
 @adam_p.kernel("cpu")
 def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
-    param, m, v = out
+    if not dtypes.has_kernels(param.dtype):
+        options = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+        options |= {"weight_decay": weight_decay, "decoupled": decoupled}
+        _copy(out, _adam_step(param, m, v, grad, lr, step, **options))
+        return
     rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
     # 1 − β in float64: float32's 1 − 0.999 is off in the fifth digit.
     numbers = map(param.dtype.type, (rate, unbias, 1 - beta1, 1 - beta2, epsilon, decay, shrink))
-    arrays = [a.reshape(-1) for a in (param, m, v, cpu.contiguous(grad))]
+    arrays = [a.ravel() for a in (param, m, v, cpu.contiguous(grad))]
     chunks = cpu.chunks_of(param.size)
     _adam(chunks, param.size, chunks, *arrays, *numbers)
 
 
 @adam_p.kernel("reference")
-def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+def _adam_step(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
     rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
     g = grad + decay * param
     m = m + (1 - beta1) * (g - m)
@@ -206,6 +208,11 @@ def _(rng):
         values = (p, m, rng.random(shape), g, np.asarray(0.1), np.asarray(3))
         for decoupled in (False, True):
             yield Sample(values, {**params, "decoupled": decoupled})
+
+
+def _copy(targets: tuple[np.ndarray, ...], values: tuple[np.ndarray, ...]) -> None:
+    for target, value in zip(targets, values):
+        target[...] = value
 
 
 def assign(variable: Variable, value: Any) -> None:

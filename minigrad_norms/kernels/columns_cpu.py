@@ -8,7 +8,7 @@ lists for each column of a folded row its group and where its scale and shift ar
 import numpy as np
 
 from minigrad.devices import cpu
-from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, SUMS, rstd_of, to_statistics
+from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, SUMS, rstd_of, to_statistics, wild
 
 TILE = 32  # rows summed about one shift; a multiple of four
 ROWS = 6  # float64 rows of workspace a chunk has
@@ -21,13 +21,13 @@ def columns_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry,
     i0, low, columns, start, first, count, tail = place(chunk, stages, geometry)
     w, step = fold * columns, fold * k1 * r1
     area = work[start * ROWS :]
-    m, s1, s2 = area[:w], area[w : 2 * w], area[2 * w : 3 * w]
-    groups = geometry[LISTS + low : LISTS + low + w]
-    mean = mean[i0 * k1 : (i0 + 1) * k1]
-    var = var[i0 * k1 : (i0 + 1) * k1]
+    m, s1, s2, s3 = area[:w], area[w : 2 * w], area[2 * w : 3 * w], area[3 * w : 4 * w]
+    lists = geometry[LISTS + low :].view(np.uint64)  # an unsigned index does not wrap around
+    mean, var = mean[i0 * k1 :], var[i0 * k1 :]
+    one, some = low // r1, columns // r1  # its first group and how many
 
     if stages & SUMS:
-        moments_of_rows(m, s1, s2, area[3 * w : 4 * w], x, first, count, step, tail)
+        moments_of_rows(m, s1, s2, s3, x, first, count, step, tail)
 
     if stages & COMBINE:
         rows = r0 // fold
@@ -38,39 +38,47 @@ def columns_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry,
             count = rows * (other + 1) // parts - rows * other // parts
             merge(m, s1, there, there[w:], done, count, longer if other == parts - 1 else 0)
             done += count
-        own = range(low // r1, (low + columns) // r1)
         weight = 1.0 / (r0 * r1)
-        for c in own:
+        for c in range(one, one + some):
             mean[c] = 0.0
             var[c] = 0.0
         for j in range(w):
-            mean[groups[j]] += (rows + (j < longer)) * (m[j] - m[groups[j] * r1 - low])
-        for c in own:
+            mean[lists[j]] += (rows + (j < longer)) * (m[j] - m[lists[j] * r1 - low])
+        for c in range(one, one + some):
             mean[c] = m[c * r1 - low] + mean[c] * weight
         for j in range(w):
-            d = m[j] - mean[groups[j]]
-            var[groups[j]] += s1[j] + (rows + (j < longer)) * (d * d)
-        for c in own:
+            d = m[j] - mean[lists[j]]
+            var[lists[j]] += s1[j] + (rows + (j < longer)) * (d * d)
+        for c in range(one, one + some):
             var[c] *= weight
 
     if stages & APPLY:
-        scales = geometry[LISTS + step + low : LISTS + step + low + w]
-        shifts = geometry[LISTS + 2 * step + low : LISTS + 2 * step + low + w]
+        scales, shifts = lists[step : step + w], lists[2 * step : 2 * step + w]
         gamma = gamma[i0 % geometry[8] * geometry[9] * geometry[10] :]
         beta = beta[i0 % geometry[11] * geometry[12] * geometry[13] :]
+        all_rstd(s3[:some], var[one : one + some], epsilon)
+        exceptions = 0
         for j in range(w):
-            m[j] = mean[groups[j]]
-            s1[j] = rstd_of(var[groups[j]], epsilon) * gamma[scales[j]]
+            m[j] = mean[lists[j]]
+            s1[j] = s3[lists[j] - np.uint64(one)] * gamma[scales[j]]
             s2[j] = beta[shifts[j]]
-        half = count // 2
-        for i in range(half):
-            at = first + i * step
-            end = at + half * step + w
-            scale_two(y[at:end], x[at:end], half * step, m, s1, s2)
-        for i in range(2 * half, count + 1):  # the row after the last is cut short
-            at = first + i * step
-            end = at + (w if i < count else tail)
-            scale_row(y[at:end], x[at:end], m, s1, s2)
+            exceptions += wild(m[j], s1[j])
+        if x.itemsize == 4 and exceptions == 0:  # in float32, with tables half as long
+            narrow = area[4 * w : 6 * w].view(x.dtype)
+            high, a, b = narrow[:w], narrow[w : 2 * w], narrow[2 * w : 3 * w]
+            for j in range(w):
+                high[j] = m[j]
+                a[j] = s1[j]
+                b[j] = s2[j] - (m[j] - high[j]) * s1[j]
+            for i in range(count + 1):
+                at = first + i * step
+                end = at + (w if i < count else tail)
+                scale_row(y[at:end], x[at:end], high, a, b)
+        else:
+            for i in range(count + 1):  # the row after the last is cut short
+                at = first + i * step
+                end = at + (w if i < count else tail)
+                scale_row(y[at:end], x[at:end], m, s1, s2)
 
 
 @cpu.chunked
@@ -81,15 +89,18 @@ def columns_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, va
     w, step = fold * columns, fold * k1 * r1
     area = work[start * ROWS :]
     m, s1, s2, a = area[:w], area[w : 2 * w], area[2 * w : 3 * w], area[3 * w : 4 * w]
-    groups = geometry[LISTS + low : LISTS + low + w]
-    scales = geometry[LISTS + step + low : LISTS + step + low + w]
+    b, c = area[4 * w : 5 * w], area[5 * w : 6 * w]
+    groups = geometry[LISTS + low :].view(np.uint64)
+    scales = groups[step : step + w]
+    one, some = low // r1, columns // r1
     to_mean = work[coefficients + i0 * k1 :]
     to_var = work[coefficients + (k0 + i0) * k1 :]
     gamma = gamma[i0 % geometry[8] * geometry[9] * geometry[10] :]
+    mean, var = mean[i0 * k1 :], var[i0 * k1 :]
 
     if stages & SUMS:
         for j in range(w):
-            m[j] = mean[i0 * k1 + groups[j]]
+            m[j] = mean[groups[j]]
             s1[j] = 0.0
             s2[j] = 0.0
         quarter = count // 4
@@ -108,26 +119,32 @@ def columns_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, va
         for q in range(1, 2 * fold):  # s1 and s2 are neighbours
             if q != fold:
                 add_to(area[w + q // fold * w :][:columns], area[w + q * columns :])
-        own = range(low // r1, (low + columns) // r1)
-        for c in own:
-            to_mean[c] = 0.0
-            to_var[c] = 0.0
+        to_shift = work[sums + i0 * k1 * r1 + low :]
+        to_scale = work[sums + (k0 + i0) * k1 * r1 + low :]
+        all_rstd(m[:some], var[one : one + some], epsilon)
         for j in range(columns):
-            r = rstd_of(var[i0 * k1 + groups[j]], epsilon)
+            r = m[groups[j] - np.uint64(one)]
             scale = r * gamma[scales[j]]
-            to_mean[groups[j]] -= scale * s1[j]
-            to_var[groups[j]] -= scale * s2[j] * r * r * 0.5
-            work[sums + i0 * k1 * r1 + low + j] = s1[j]
-            work[sums + (k0 + i0) * k1 * r1 + low + j] = s2[j] * r
-        for c in own:
-            p, q = to_statistics(dmean, dvar, i0 * k1 + c, to_mean[c], to_var[c], free)
-            to_mean[c] = p / (r0 * r1)
-            to_var[c] = 2.0 * q / (r0 * r1)
+            b[j] = scale * s1[j]
+            c[j] = scale * s2[j] * r * r * 0.5
+            to_shift[j] = s1[j]
+            to_scale[j] = s2[j] * r
+        weight = 1.0 / (r0 * r1)
+        for g in range(some):
+            mean_bar = 0.0
+            var_bar = 0.0
+            for j in range(g * r1, (g + 1) * r1):
+                mean_bar -= b[j]
+                var_bar -= c[j]
+            mean_bar, var_bar = to_statistics(dmean, dvar, i0 * k1 + one + g, mean_bar, var_bar, free)
+            to_mean[one + g] = mean_bar * weight
+            to_var[one + g] = 2.0 * var_bar * weight
 
     if stages & APPLY:
-        b, c = area[4 * w : 5 * w], area[5 * w : 6 * w]
+        all_rstd(s1[:some], var[one : one + some], epsilon)
         for j in range(w):
-            a[j] = rstd_of(var[i0 * k1 + groups[j]], epsilon) * gamma[scales[j]]
+            m[j] = mean[groups[j]]
+            a[j] = s1[groups[j] - np.uint64(one)] * gamma[scales[j]]
             b[j] = to_var[groups[j]]
             c[j] = to_mean[groups[j]]
         half = count // 2
@@ -158,6 +175,12 @@ def place(chunk, stages, geometry):
     tail = r0 % fold * columns if part == parts - 1 else 0
     start = (i0 * r0 + first * fold) * k1 * r1 + low
     return i0, low, columns, (chunk * parts + part) * geometry[7], start, count, tail
+
+
+@cpu.jit
+def all_rstd(rstd, var, epsilon):
+    for c in range(rstd.size):
+        rstd[c] = rstd_of(var[c], epsilon)
 
 
 @cpu.jit
@@ -240,15 +263,6 @@ def deviations_row(s1, s2, x, m):
         d = x[j] - m[j]
         s1[j] += d
         s2[j] += d * d
-
-
-@cpu.jit
-def scale_two(y, x, apart, m, a, b):
-    one = np.uint64(apart)
-    for j in range(np.uint64(m.size)):
-        e, f, g = m[j], a[j], b[j]
-        y[j] = (x[j] - e) * f + g
-        y[j + one] = (x[j + one] - e) * f + g
 
 
 @cpu.jit

@@ -27,14 +27,14 @@ class Form(NamedTuple):
         return self.k0 * self.k1
 
     @property
-    def count(self) -> int:
+    def extent(self) -> int:
         """How many elements a statistic is over."""
         return self.r0 * self.r1
 
     @property
     def size(self) -> int:
         """How many elements there are."""
-        return self.groups * self.count
+        return self.groups * self.extent
 
 
 class Affine(NamedTuple):
@@ -81,7 +81,8 @@ def canonical(shape: tuple[int, ...], axes: tuple[int, ...]) -> Form:
     """
     slots = _slots(shape, axes)
     if slots is not None:
-        return Form(*(prod(shape[axis] for axis in slot) for slot in slots))
+        k0, r0, k1, r1 = (prod(shape[axis] for axis in slot) for slot in slots)
+        return Form(k0, r0, k1, r1)
     kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
     return Form(prod(shape[a] for a in kept), 1, 1, prod(shape[a] for a in axes), kept + axes)
 

@@ -14,6 +14,7 @@ from minigrad_norms.kernels.shared_cpu import (
     table_row,
     to_statistics,
     unpack,
+    wild,
 )
 
 
@@ -21,8 +22,8 @@ from minigrad_norms.kernels.shared_cpu import (
 def layers_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, epsilon):
     k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, _, tables = unpack(geometry)
     residue, part = chunk % m0, chunk // m0
-    scale = work[tables + 2 * chunk * r1 : tables + (2 * chunk + 1) * r1]
-    shift = work[tables + (2 * chunk + 1) * r1 : tables + (2 * chunk + 2) * r1]
+    table = work[tables + 2 * chunk * r1 : tables + 2 * (chunk + 1) * r1].view(x.dtype)
+    scale, shift = table[:r1], table[r1 : 2 * r1]
     if stages & APPLY:
         spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
         spread(shift, beta, table_row(residue, 0, bm, 1, bp), bp)
@@ -34,7 +35,13 @@ def layers_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, 
             var[group] = m2 / n
         if stages & APPLY:
             low, high = group * r1, (group + 1) * r1
-            scale_layer(y[low:high], x[low:high], mean[group], rstd_of(var[group], epsilon), scale, shift)
+            m, r = mean[group], rstd_of(var[group], epsilon)
+            if wild(m, r):
+                scale_layer(y[low:high], x[low:high], m, r, 0.0, scale, shift)
+            else:
+                near = x.dtype.type(m)
+                rest = x.dtype.type((near - m) * r)
+                scale_layer(y[low:high], x[low:high], near, x.dtype.type(r), rest, scale, shift)
 
 
 @cpu.chunked
@@ -101,9 +108,9 @@ def spread(row, table, start, entries):
 
 
 @cpu.jit
-def scale_layer(y, x, m, r, scale, shift):
+def scale_layer(y, x, m, r, rest, scale, shift):
     for j in range(x.size):
-        y[j] = (x[j] - m) * (r * scale[j]) + shift[j]
+        y[j] = ((x[j] - m) * r + rest) * scale[j] + shift[j]
 
 
 @cpu.jit

@@ -16,6 +16,7 @@ from minigrad_norms.kernels.shared_cpu import (
     table_row,
     to_statistics,
     unpack,
+    wild,
 )
 
 START = 64  # elements whose mean is the first shift
@@ -54,10 +55,16 @@ def lines_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, e
             m = mean[group]
             r = rstd_of(var[group], epsilon)
             scales, shifts = table_row(i0, i1, gm, gn, gp), table_row(i0, i1, bm, bn, bp)
+            near = x.dtype.type(m)
             for line in range(first, last):
                 low, high, p = ends(line, i0, i1, r0, k1, r1, p1, cuts)
                 a = r * gamma[scales + p * gp // p1]
-                scale_line(y[low:high], x[low:high], m, a, np.float64(beta[shifts + p * bp // p1]))
+                b = beta[shifts + p * bp // p1]
+                if wild(m, a):
+                    scale_line(y[low:high], x[low:high], m, a, b)
+                else:
+                    b = x.dtype.type(b - (m - near) * a)
+                    scale_line(y[low:high], x[low:high], near, x.dtype.type(a), b)
 
 
 @cpu.chunked
@@ -123,7 +130,7 @@ def place(chunk, stages, parts):
     return chunk, 0
 
 
-@cpu.jit
+@cpu.jit(inline=True)
 def ends(line, i0, i1, r0, k1, r1, p1, cuts):
     """Where a line of a group begins and ends in x, and which piece of the tables' p1 it is."""
     length = r1 // p1
@@ -181,7 +188,7 @@ def moments_of_lines(x, first, last, i0, i1, r0, k1, r1, p1, cuts):
 @cpu.jit
 def scale_line(y, x, m, a, b):
     for j in range(x.size):
-        y[j] = (np.float64(x[j]) - m) * a + b
+        y[j] = (x[j] - m) * a + b
 
 
 @cpu.jit

@@ -1,4 +1,4 @@
-"""What the CPU kernels of standardization share: the stages of a kernel, 1/√(variance + ε), sums for parameters."""
+"""What the CPU kernels of standardization share: their stages, the backward formula, and the parameters' gradients."""
 
 import numpy as np
 
@@ -29,19 +29,30 @@ def unpack(geometry):
     return a, b, c, d, e, f, g, h, gm, gn, gp, bm, bn, bp, geometry[14], geometry[15]
 
 
-@cpu.jit
+@cpu.jit(inline=True)
 def rstd_of(variance, epsilon):
     total = variance + epsilon
     return 0.0 if total == 0.0 else 1.0 / np.sqrt(total)
 
 
-@cpu.jit
+# y in float32 arithmetic: x − near, with near the mean in float32, is exact where x is close to the mean, and what near
+# leaves of the mean goes into the shift: (x − near)·a + (β − (μ − near)·a). A constant group has near = μ.
+
+
+@cpu.jit(inline=True)
+def wild(mean, scale):
+    """Whether something in that comes near float32's limits, and must be done in float64. A NaN is a NaN in both."""
+    size = abs(scale)
+    return size == size and (abs(mean) > 1e15 or size > 1e15 or (size < 1e-15 and size > 0.0))
+
+
+@cpu.jit(inline=True)
 def table_row(i0, i1, m0, n1, p1):
     """Where the entries of group (i0, i1) begin in a table."""
     return ((i0 % m0) * n1 + (i1 if n1 > 1 else 0)) * p1
 
 
-@cpu.jit
+@cpu.jit(inline=True)
 def to_statistics(dmean, dvar, group, to_mean, to_var, free):
     """What reaches a group's mean and variance from y, given out where they are inputs, else with their cotangents."""
     if dmean.size > 0:

@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     combine_chunks: int  # those of COMBINE alone
     split: bool  # whether a group is shared out among chunks, and stages follow one another
     size: int
-    geometry: np.ndarray
+    geometry: np.ndarray  # int64: eight numbers of the kernel's own, both tables, two places in `work`, then lists
     sums: int  # where in the workspace those for the parameters' gradients are: (2, *sums_shape), shift first
     sums_shape: tuple[int, int, int]
     sums_size: int
@@ -87,7 +87,7 @@ def apply_backward(dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma
         _forward(APPLY, dx, zeros, var, work, dy, gamma, None, plan, epsilon)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def plan_for(form: Form, gamma: Affine = NONE, beta: Affine = NONE) -> Plan:
     """The plan for a form, with the tables of scale and shift (`NONE` for one that is always None).
 

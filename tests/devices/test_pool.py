@@ -72,6 +72,16 @@ def test_views_keep_memory_alive():
     assert pool.free_bytes() > 0
 
 
+def test_views_of_the_base_do_not_return_it():
+    pool = Pool()
+    a = pool.empty((LARGE,), F32)
+    part = a.base[64:]
+    del part
+    assert pool.free_bytes() == 0
+    a[...] = 5
+    assert (a == 5).all()
+
+
 def test_a_buffer_export_keeps_memory_alive():
     pool = Pool()
     a = pool.empty((LARGE,), F32)
@@ -123,7 +133,11 @@ def test_after_fork_starts_anew_even_if_the_lock_was_held():
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.tuples(st.sampled_from(["new", "view", "drop", "check"]), st.integers(0, 7), st.integers(0, 3)), max_size=60))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["new", "view", "drop", "check"]), st.integers(0, 7), st.integers(0, 3)), max_size=60
+    )
+)
 def test_no_living_array_is_ever_overwritten(steps):
     pool = Pool(limit=6 * SMALLEST)
     living: list[tuple[np.ndarray, float]] = []

@@ -371,6 +371,10 @@ def test_set_generator_fixes_first_values():
 
     assert built(1) == built(1)
     assert built(1) != built(2)
+    model = nn.Sequential([nn.Dense(2)])
+    model.set_generator(mg.random.Generator(1))
+    model(array(4, 5))
+    assert list(model.variables) == ["items/0/kernel", "items/0/bias"]  # the same with a generator as without
 
 
 def test_set_generator_reaches_layers_added_later():
