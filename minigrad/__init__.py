@@ -33,7 +33,7 @@ from minigrad.tensor import Tensor, Variable, as_tensor, tensor
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *_functions,
     "Abstract",
     "Elementwise",

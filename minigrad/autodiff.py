@@ -45,9 +45,7 @@ def _(rng):
     yield Sample((rng.standard_normal((2, 3)),))
 
 
-def backward(
-    self: Tensor, cotangent: Any = None, *, retain_graph: bool = False, create_graph: bool = False
-) -> None:
+def backward(self: Tensor, cotangent: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradient of this tensor to ``grad`` of every leaf that it depends on.
 
     Args:
@@ -99,7 +97,11 @@ def grad(fn: Callable, argnums: int | Sequence[int] = 0, *, variables: Sequence[
 
 
 def value_and_grad(
-    fn: Callable, argnums: int | Sequence[int] = 0, *, variables: Sequence[Variable] | None = None, has_aux: bool = False
+    fn: Callable,
+    argnums: int | Sequence[int] = 0,
+    *,
+    variables: Sequence[Variable] | None = None,
+    has_aux: bool = False,
 ) -> Callable:
     """The function that computes `fn` and its gradient together; see `grad`.
 
@@ -296,5 +298,3 @@ def _cotangent(operation: str, output: Any, cotangent: Any) -> Tensor:
 
 def _described(value: Any) -> str:
     return f"a tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-
-

@@ -199,7 +199,9 @@ class Primitive:
         """Register the rule for shapes and dtypes; it names inputs and params."""
         kinds = inspect.Parameter
         parameters = inspect.signature(rule).parameters.values()
-        self.inputs = tuple(p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD))
+        self.inputs = tuple(
+            p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
+        )
         self.params = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
         unknown = (set(self.mutates) - set(self.inputs)) | (self.frozen - {*self.inputs, *self.outputs})
         if unknown and not self.variadic(rule):
@@ -318,7 +320,11 @@ class Primitive:
         return result
 
     def push_forward(
-        self, tangents: Sequence[Tensor | None], primals: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict
+        self,
+        tangents: Sequence[Tensor | None],
+        primals: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        params: dict,
     ) -> tuple[Tensor | None, ...]:
         """Tangents of the outputs, one for each, None for zeros."""
         if self._jvp is None:
@@ -395,9 +401,7 @@ class Primitive:
                 observer(self, inputs, outputs, params)
         return output if len(results) == 1 else outputs
 
-    def _record(
-        self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple
-    ) -> None:
+    def _record(self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple) -> None:
         edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
         if self._frozen_inputs:
             edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
@@ -463,7 +467,9 @@ def get(name: str) -> Primitive:
         return _registry[name]
     except KeyError:
         namespace = name.partition("::")[0]
-        raise ArgumentError(f"no primitive {name!r}; {namespace!r} has {[p.name for p in primitives(namespace)]}") from None
+        raise ArgumentError(
+            f"no primitive {name!r}; {namespace!r} has {[p.name for p in primitives(namespace)]}"
+        ) from None
 
 
 def primitives(namespace: str | None = None) -> list[Primitive]:
@@ -491,7 +497,7 @@ def namespaces() -> list[str]:
     return sorted({p.name.partition("::")[0] for p in primitives()})
 
 
-class on_device:  # noqa: N801
+class on_device:
     """Run primitives with the kernels of a device, in this thread: ``with on_device("reference"): ...``.
 
     The reference kernels take any dtype, complex and extended precision included, which the gradient checks use.
@@ -515,5 +521,3 @@ def _as_tuple(results: Any) -> tuple[np.ndarray, ...]:
     if isinstance(results, tuple):
         return tuple([r if r.__class__ is np.ndarray else np.asarray(r) for r in results])
     return (results if results.__class__ is np.ndarray else np.asarray(results),)
-
-

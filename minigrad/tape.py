@@ -37,7 +37,7 @@ class _State(threading.local):
 state = _State()
 
 
-class no_grad:  # noqa: N801
+class no_grad:
     """Record nothing: a context manager and a decorator, for this thread only.
 
     It ends with its block, also by an exception. A generator or coroutine that is suspended inside the block does
@@ -104,7 +104,7 @@ def _in_suspendable() -> bool:
     return False
 
 
-class enabled:  # noqa: N801
+class enabled:
     """Record inside, whatever the thread was told outside; derivatives of functions need the tape of their own."""
 
     def __enter__(self) -> bool:
@@ -148,7 +148,8 @@ class Node:
                 )
         if primitive.saves_outputs:
             saved = [
-                value if is_input else Tensor(value, self, i) for (is_input, i), value in zip(primitive.vjp_sources, saved)
+                value if is_input else Tensor(value, self, i)
+                for (is_input, i), value in zip(primitive.vjp_sources, saved)
             ]
         return primitive.pull_back(cotangents, primitive.vjp_record(*saved, self.shapes), needs, self.params)
 

@@ -84,9 +84,7 @@ def moments(x: Any, axes: Any, shift: Any = None, keepdims: bool = False) -> tup
     return mean.reshape(shape).astype(x.dtype), var.reshape(shape).astype(x.dtype)
 
 
-def batch_normalization(
-    x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: float
-) -> Tensor:
+def batch_normalization(x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: float) -> Tensor:
     """(x − mean)·scale/√(variance + ε) + offset with given moments, as ``tf.nn.batch_normalization``.
 
     Args:

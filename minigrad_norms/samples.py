@@ -92,7 +92,7 @@ def _(rng):
 
 @moments_p.samples
 def _(rng):
-    for x, gamma, beta, params, note, smooth in _cases(rng):
+    for x, gamma, _beta, params, note, smooth in _cases(rng):
         if gamma is not None:
             yield Sample((x,), {"axes": params["axes"]}, note=note, differentiable=smooth, exact=_exact(note, smooth))
 
@@ -101,7 +101,14 @@ def _(rng):
 def _(rng):
     for x, gamma, beta, params, note, smooth in _cases(rng):
         statistics = _moments_of(x, params)
-        yield Sample((x, gamma, beta, *statistics), params, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE)
+        yield Sample(
+            (x, gamma, beta, *statistics),
+            params,
+            note=note,
+            differentiable=smooth,
+            exact=_exact(note, smooth),
+            wide=_WIDE,
+        )
     params = {"axes": (0,), "parameter_axes": (1,), "epsilon": 1e-3}
     bad = (np.ones((4, 3)), None, None, np.ones(2), np.ones(3))
     yield Sample(bad, params, error=ShapeError, match=r"mean has shape \(2,\), expected \(3,\)")
@@ -115,13 +122,19 @@ def _(rng):
         cotangents = [np.asarray(rng.standard_normal(mean.shape)) if i % 3 else None for _ in range(2)]
         wants = ((True, True, True), (True, False, False), (False, True, True))[i % 3 if i > 4 else 0]
         inputs = (dy, x, gamma, mean, var, *cotangents)
-        yield Sample(inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE)
+        yield Sample(
+            inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE
+        )
 
 
 @normalize_vjp_p.samples
 def _(rng):
     for i, (x, gamma, _beta, params, note, smooth) in enumerate(_cases(rng)):
         dy = np.asarray(rng.standard_normal(x.shape))
-        wants = ((True,) * 5, (True, False, False, True, True), (False, True, True, False, False))[i % 3 if i > 4 else 0]
+        wants = ((True,) * 5, (True, False, False, True, True), (False, True, True, False, False))[
+            i % 3 if i > 4 else 0
+        ]
         inputs = (dy, x, gamma, *_moments_of(x, params))
-        yield Sample(inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE)
+        yield Sample(
+            inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE
+        )

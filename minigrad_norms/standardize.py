@@ -114,9 +114,7 @@ def _(x, gamma, beta, *, axes, parameter_axes, epsilon):
 @standardize_vjp_p.kernel("reference")
 def _(dy, x, gamma, mean, var, dmean, dvar, *, axes, parameter_axes, epsilon, wants):
     with np.errstate(all="ignore"):
-        gradients = formulas.standardize_vjp(
-            np, dy, x, gamma, mean, var, dmean, dvar, axes, parameter_axes, epsilon
-        )
+        gradients = formulas.standardize_vjp(np, dy, x, gamma, mean, var, dmean, dvar, axes, parameter_axes, epsilon)
     return _wanted(wants, gradients)
 
 
@@ -220,7 +218,17 @@ def _(out, dy, x, gamma, mean, var, dmean, dvar, *, axes, parameter_axes, epsilo
     statistics = (cpu.contiguous(mean), cpu.contiguous(var))
     cotangents = (None if d is None else cpu.contiguous(d) for d in (dmean, dvar))
     kernels.backward(
-        target, dgamma, dbeta, out[3], _lay(dy, order), _lay(x, order), *statistics, _flat(gamma), plan, epsilon, *cotangents
+        target,
+        dgamma,
+        dbeta,
+        out[3],
+        _lay(dy, order),
+        _lay(x, order),
+        *statistics,
+        _flat(gamma),
+        plan,
+        epsilon,
+        *cotangents,
     )
     _return(dx, target, order)
 
@@ -240,7 +248,9 @@ def _(out, dy, x, gamma, mean, var, *, axes, parameter_axes, epsilon, wants):
 
 
 @lru_cache(maxsize=4096)
-def _plan(shape: tuple[int, ...], axes: tuple[int, ...], parameter_axes: tuple[int, ...], gamma: bool, beta: bool) -> Any:
+def _plan(
+    shape: tuple[int, ...], axes: tuple[int, ...], parameter_axes: tuple[int, ...], gamma: bool, beta: bool
+) -> Any:
     """The kernels' plan, and the order of axes that the arrays need first, if any.
 
     There is no plan for parameters that no table describes; those take the formulas as they stand.

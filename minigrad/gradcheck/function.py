@@ -161,7 +161,9 @@ def _second_order(fn: Callable, values: list, wrt: list[int], seed: int) -> Resu
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     inputs = [*args, *[zero_mean(rng, o.shape) for o in outputs]]
     gradients, pull = autodiff.vjp(pulled, *inputs)
-    weights = [np.asarray(rng.standard_normal(g.shape)) for g in gradients]  # centred, they would cancel a mean's gradient
+    weights = [
+        np.asarray(rng.standard_normal(g.shape)) for g in gradients
+    ]  # centred, they would cancel a mean's gradient
     grads = [g.numpy() for g in pull(tuple(Tensor(w) for w in weights))]
     labels = [*[f"argument {i}" for i in wrt], *[f"cotangent {i}" for i in range(len(outputs))]]
     phi = Weighted(_as_array_function(pulled, inputs), inputs, range(len(inputs)), weights, seed)

@@ -243,7 +243,11 @@ def _has_float_output(p: Primitive, sample: Sample) -> bool:
 
 def _cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
     return [
-        a if a is None else np.asarray(a).astype(dtype) if _is_float(a) and p.input_name(i) not in sample.wide else np.asarray(a)
+        a
+        if a is None
+        else np.asarray(a).astype(dtype)
+        if _is_float(a) and p.input_name(i) not in sample.wide
+        else np.asarray(a)
         for i, a in enumerate(sample.inputs)
     ]
 

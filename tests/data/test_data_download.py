@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from minigrad import _paths
-from minigrad.data import cache_folder, download
+from minigrad.data import cache_folder
 from minigrad.data.download import Remote, fetch, https_opener
 from minigrad.errors import DataError
 
@@ -259,6 +259,7 @@ def test_cache_folder_reads_the_environment(monkeypatch, tmp_path):
 def test_cache_folder_without_a_home(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("LOCALAPPDATA", raising=False)
+
     def no_home():
         raise RuntimeError("no home")
 

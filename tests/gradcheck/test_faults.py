@@ -221,7 +221,9 @@ def test_user_functions_with_several_arguments_and_results():
 def test_the_complex_step_is_exact_to_rounding():
     from minigrad.gradcheck.differences import complex_step
 
-    (found,) = complex_step(lambda x: [np.exp(x) / np.sqrt(np.sin(x) ** 3 + np.cos(x) ** 3)], [np.array(1.5)], [0], [1.0])
+    (found,) = complex_step(
+        lambda x: [np.exp(x) / np.sqrt(np.sin(x) ** 3 + np.cos(x) ** 3)], [np.array(1.5)], [0], [1.0]
+    )
     assert abs(found - 4.0534278938986201) < 4e-15  # Squire & Trapp (1998)
 
 

@@ -377,6 +377,19 @@ def test_hard_data_keeps_its_digits(name, kind, dtype):
     assert_close(got.dgamma, dgamma, tolerance)
 
 
+@pytest.mark.parametrize(("spread", "scale"), [(1e-41, 1.0), (1e30, 1e-12), (1e-30, 1e-12), (1e37, 1e6)])
+@pytest.mark.parametrize("name", PATHS)
+def test_near_the_limits_of_float32(name, spread, scale):
+    """1/spread, or scale/spread, is beyond what a normal float32 holds, and the result is not."""
+    form, table = Form(*CASES[name][0]), Affine(*CASES[name][1])
+    x = (np.random.default_rng(1).standard_normal(form.size) * spread).astype(np.float32)
+    run = Run(form, table, table, np.float32, epsilon=0.0, x=x)
+    run.gamma[:] = scale
+    run.beta[:] = 0.0
+    y, _, _ = run.truth.forward(x, run.gamma, run.beta)
+    assert_close(run.forward().y, y, 5e-7)
+
+
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", PATHS)
