@@ -10,7 +10,7 @@ import numpy as np
 
 from minigrad.errors import ArgumentError, GradientError, MissingRuleError, ShapeError
 from minigrad.ops.noise import number
-from minigrad.ops.state import adam_p, momentum_p, sgd_p
+from minigrad.ops.state import adam_p, assign_p, momentum_p, sgd_p
 from minigrad.tensor import Tensor, Variable, as_tensor
 
 #: A learning rate (a float), or a function from the number of steps taken to one.
@@ -82,12 +82,10 @@ class Optimizer:
         steps = int(self.steps.item())
         if self.schedule is not None:
             self.lr.assign(_number(self, "the schedule's rate", self.schedule(steps)))
-        self.steps.assign(steps + 1)
+        assign_p(self.steps, Tensor(np.array(steps + 1)))
         if self.clip_norm is not None:
             gradients = clip_by_global_norm(gradients, self.clip_norm)
-        for variable, gradient, slots in zip(variables, gradients, self.slots):
-            if gradient is not None:
-                self.change(variable, gradient, slots)
+        self.change_all([(v, g, slots) for v, g, slots in zip(variables, gradients, self.slots) if g is not None])
 
     def step(self, variables: Sequence[Variable]) -> None:
         """`update` with the gradients that ``backward`` left, which are cleared."""
@@ -95,6 +93,11 @@ class Optimizer:
         for v in variables:
             v.grad = None
         self.update(variables, gradients)
+
+    def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
+        """Change these Variables, by their gradients, and their slots."""
+        for variable, gradient, slots in changes:
+            self.change(variable, gradient, slots)
 
     def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
         """Change one Variable and its slots."""
@@ -144,19 +147,16 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots_each = 1 if momentum else 0
 
-    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+    def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         if self.momentum:
-            momentum_p(
-                variable,
-                slots[0],
-                gradient,
-                self.lr,
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                weight_decay=self.weight_decay,
-            )
-        else:
-            sgd_p(variable, gradient, self.lr, weight_decay=self.weight_decay)
+            super().change_all(changes)
+        elif changes:  # one call for all: there may be many, and small
+            pairs = [t for variable, gradient, _ in changes for t in (variable, gradient)]
+            sgd_p(self.lr, *pairs, weight_decay=self.weight_decay)
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+        momentum_p(variable, slots[0], gradient, self.lr, **options)
 
 
 class Adam(Optimizer):

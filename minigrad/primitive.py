@@ -105,7 +105,8 @@ class Primitive:
         name: ``namespace::name``, unique in the process.
         outputs: the outputs' names. With one output a call returns a tensor, with several a tuple.
         frozen: inputs and outputs that are constants by definition: no gradient flows to or from them.
-        mutates: inputs that must be Variables, whose arrays the kernel overwrites; such a primitive has no outputs.
+        mutates: inputs that must be Variables, whose arrays the kernel overwrites; such a primitive has no outputs. A
+            variadic input named here holds pairs, a Variable and a value each, whose Variables are overwritten.
         analytic: whether the reference is complex differentiable where it is differentiable at all, so that a complex
             step checks it; False for one that takes magnitudes, compares or rounds.
         view: the kernel returns arrays that share its first input's memory.
@@ -184,6 +185,7 @@ class Primitive:
         self._kernels: dict[str, tuple[Callable, bool]] = {}  # by device: the kernel, and whether it returns
         self._plans: dict[tuple, _Plan] = {}
         self._mutated: tuple[int, ...] = ()
+        self._pairs_from: int | None = None
         self._frozen_inputs: frozenset[int] = frozenset()
         with _registry_lock:
             if name in _registry and not override:
@@ -198,15 +200,17 @@ class Primitive:
     def infer(self, rule: Callable) -> Callable:
         """Register the rule for shapes and dtypes; it names inputs and params."""
         kinds = inspect.Parameter
-        parameters = inspect.signature(rule).parameters.values()
+        parameters = list(inspect.signature(rule).parameters.values())
         self.inputs = tuple(
             p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
         )
         self.params = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
+        variadic = {p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL}
+        self._pairs_from = len(self.inputs) if variadic & set(self.mutates) else None
         unknown = (set(self.mutates) - set(self.inputs)) | (self.frozen - {*self.inputs, *self.outputs})
         if unknown and not self.variadic(rule):
             raise RegistrationError(f"{self.name}: {sorted(unknown)} name no input or output of the infer rule")
-        self._mutated = tuple(self.inputs.index(n) for n in self.mutates)
+        self._mutated = tuple(self.inputs.index(n) for n in self.mutates if n in self.inputs)
         self._frozen_inputs = frozenset(i for i, n in enumerate(self.inputs) if n in self.frozen)
         self._infer = rule
         return rule
@@ -289,6 +293,10 @@ class Primitive:
         """Whether it has outputs to differentiate and does not declare the derivative undefined."""
         return bool(self.outputs) and self.undefined is None
 
+    def mutated_inputs(self, count: int) -> Sequence[int]:
+        """The places of the inputs that a call with `count` inputs overwrites."""
+        return self._mutated if self._pairs_from is None else range(self._pairs_from, count, 2)
+
     def draw_samples(self, seed: int = 0) -> list[Sample]:
         """The samples, from a generator with this seed; an empty list if there is no rule."""
         return list(self._samples(np.random.default_rng(seed))) if self._samples else []
@@ -370,7 +378,7 @@ class Primitive:
             plan = self._plan(key, arrays, params)
         except TypeError as error:
             raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
-        if self._mutated:
+        if self.mutates:
             self._run_in_place(plan, inputs, arrays, params)
             return None
         if plan.returns:
@@ -422,16 +430,18 @@ class Primitive:
                 output._index = i
 
     def _run_in_place(self, plan: _Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
-        for i in self._mutated:
+        places = self.mutated_inputs(len(inputs))
+        for i in places:
             if inputs[i]._version is None:
-                raise ArgumentTypeError(f"{self.name}: {self.inputs[i]} must be a Variable, got a constant tensor")
+                raise ArgumentTypeError(f"{self.name}: {self.input_name(i)} must be a Variable, got a constant tensor")
+        for i in places:
             inputs[i]._version[0] += 1
-        targets = tuple([arrays[i] for i in self._mutated])
+        targets = tuple([arrays[i] for i in places])
         if plan.returns:
             for target, result in zip(targets, _as_tuple(plan.kernel(*arrays, **params))):
                 np.copyto(target, result)
         else:
-            plan.kernel(targets[0] if len(targets) == 1 else targets, *arrays, **params)
+            plan.kernel(targets[0] if len(self.mutates) == 1 and self._mutated else targets, *arrays, **params)
         if state.observers:
             for observer in tuple(state.observers):
                 observer(self, inputs, [], params)

@@ -178,9 +178,11 @@ def backward(
     could want that.
     """
     pending: dict[Any, list] = {}
-    for output, cotangent in zip(outputs, cotangents):
-        if output._node is not None:
-            _accumulate(pending, (output._node, output._index), cotangent)
+    for output, ct in zip(outputs, cotangents):
+        node, index = output._node, output._index
+        if node is not None:
+            known = pending.setdefault(node, [None] * node.outputs)
+            known[index] = ct if known[index] is None else known[index] + ct
     order, leads_to_input = _reachable(list(pending), inputs)
     wanted = {} if inputs is None else {t._node: None for t in inputs if t._node is not None}
     if create_graph is None:
@@ -207,7 +209,11 @@ def backward(
                     needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
                 for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
                     if need and ct is not None:
-                        _accumulate(pending, edge, ct)
+                        parent, index = edge
+                        known = pending.get(parent)
+                        if known is None:
+                            known = pending[parent] = [None] * parent.outputs
+                        known[index] = ct if known[index] is None else known[index] + ct
                 if not retain_graph:
                     node.release()
         if inputs is None:
@@ -218,14 +224,6 @@ def backward(
     if inputs is None:
         return []
     return [collected[t._node][t._index] if t._node in collected else None for t in inputs]
-
-
-def _accumulate(pending: dict[Any, list], edge: Edge, cotangent: Tensor) -> None:
-    node, index = edge
-    cts = pending.get(node)
-    if cts is None:
-        cts = pending[node] = [None] * (node.outputs if node.primitive is not None else 1)
-    cts[index] = cotangent if cts[index] is None else cts[index] + cotangent
 
 
 def _deposit(collected: dict[Any, list]) -> None:

@@ -23,6 +23,7 @@ class Leaf:
     __slots__ = ("dtype", "grad", "id", "shape")
     primitive = None
     edges: tuple = ()
+    outputs = 1
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         self.id = next_id()

@@ -138,6 +138,7 @@ class BatchNormalization(mg.nn.Layer):
         self.kept = kept
         self.reduced = tuple(a for a in range(len(shape)) if a not in kept)
         self.ndim = len(shape)
+        self.counted: tuple[tuple[int, ...] | None, int] = (None, 0)
         channels = tuple(shape[a] for a in kept)
         beta, gamma, mean, variance = self.initializers
         self.gamma = self.add_variable("gamma", channels, gamma) if self.scale else None
@@ -147,17 +148,12 @@ class BatchNormalization(mg.nn.Layer):
 
     def call(self, x: Tensor, training: bool) -> Tensor:
         shape = x.shape
-        if len(shape) != self.ndim or tuple([shape[a] for a in self.kept]) != self.moving_mean.shape:
-            raise ShapeError(
-                f"{self.name}: the input has shape {shape}, expected {self.ndim} axes "
-                f"with lengths {self.moving_mean.shape} at {self.kept}"
-            )
+        count = self._count(shape)
         if not training:
             statistics = (self.moving_mean, self.moving_variance)
             return normalize_p(
                 x, self.gamma, self.beta, *statistics, axes=self.reduced, parameter_axes=self.kept, epsilon=self.epsilon
             )
-        count = prod([shape[a] for a in self.reduced])
         if count == 1:
             raise ArgumentError(
                 f"{self.name}: a batch of shape {shape} has one value a channel, which has no spread to normalize by; "
@@ -172,3 +168,16 @@ class BatchNormalization(mg.nn.Layer):
                 self.moving_mean, self.moving_variance, mean, var, momentum=self.momentum, correction=correction
             )
         return y
+
+    def _count(self, shape: tuple[int, ...]) -> int:
+        """How many values of a channel a batch of this shape has; looked up once for batches of one shape."""
+        known, count = self.counted
+        if shape != known:
+            if len(shape) != self.ndim or tuple(shape[a] for a in self.kept) != self.moving_mean.shape:
+                raise ShapeError(
+                    f"{self.name}: the input has shape {shape}, expected {self.ndim} axes "
+                    f"with lengths {self.moving_mean.shape} at {self.kept}"
+                )
+            count = prod(shape[a] for a in self.reduced)
+            self.counted = shape, count
+        return count

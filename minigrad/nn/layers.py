@@ -101,11 +101,12 @@ class Dense(Layer):
         self.bias = self.add_variable("bias", (self.units,), self.bias_initializer) if self.use_bias else None
 
     def call(self, x: Tensor, training: bool) -> Tensor:
-        if x.ndim == 0 or x.shape[-1] != self.kernel.shape[0]:
+        shape = x._data.shape
+        if not shape or shape[-1] != self.kernel._data.shape[0]:
             raise ShapeError(f"{self.name}: the input has shape {x.shape}, expected (..., {self.kernel.shape[0]})")
-        if x.dtype.kind in "biu":  # int64 @ float32 would be float64, here and in all layers that follow
+        if x._data.dtype.kind in "biu":  # int64 @ float32 would be float64, here and in all layers that follow
             x = x.astype(self.kernel.dtype)
-        x = x @ self.kernel
+        x = ops.matmul(x, self.kernel)
         if self.bias is not None:
             x = x + self.bias
         return x if self.activation is None else self.activation(x)

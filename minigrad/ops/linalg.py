@@ -134,12 +134,13 @@ def matmul(x: Any, y: Any) -> Tensor:
         >>> mg.matmul(mg.tensor([[1.0, 2.0], [3.0, 4.0]]), mg.tensor([1.0, -1.0]))
         tensor([-1., -1.], dtype=float32)
     """
-    x, y = promoted("matmul", (x, y))
+    if not (isinstance(x, Tensor) and isinstance(y, Tensor) and x._data.dtype is y._data.dtype):
+        x, y = promoted("matmul", (x, y))
+    if x._data.ndim > 1 and y._data.ndim > 1:
+        return matmul_p(x, y, tx=False, ty=False)
     if x.ndim == 0 or y.ndim == 0:
         raise ShapeError(f"matmul: x has shape {x.shape} and y {y.shape}, expected at least one dimension in each")
     row, column = x.ndim == 1, y.ndim == 1
-    if not (row or column):
-        return matmul_p(x, y, tx=False, ty=False)
     result = matmul_p(x.reshape(1, x.size) if row else x, y.reshape(y.size, 1) if column else y, tx=False, ty=False)
     shape = result.shape
     return result.reshape(shape[:-2] if row and column else (*shape[:-2], shape[-1]) if row else shape[:-1])

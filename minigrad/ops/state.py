@@ -18,7 +18,7 @@ from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, Variable, as_tensor
 
 assign_p = Primitive("mg::assign", mutates=("variable",))
-sgd_p = Primitive("mg::sgd", mutates=("param",))
+sgd_p = Primitive("mg::sgd", mutates=("pairs",))  # of parameters and their gradients: one call a step
 momentum_p = Primitive("mg::momentum", mutates=("param", "velocity"))
 adam_p = Primitive("mg::adam", mutates=("param", "m", "v"))
 
@@ -77,31 +77,37 @@ def _sgd(chunk, chunks, param, grad, lr, decay):
 
 
 @sgd_p.infer
-def _(param, grad, lr, *, weight_decay):
-    _require_like("sgd", {"lr": lr}, param=param, grad=grad)
+def _(lr, *pairs, weight_decay):
+    for param, grad in zip(pairs[::2], pairs[1::2], strict=True):
+        _require_like("sgd", {"lr": lr}, param=param, grad=grad)
 
 
 @sgd_p.kernel("cpu")
-def _(out, param, grad, lr, *, weight_decay):
-    if not dtypes.has_kernels(out.dtype):
-        out[...] = _sgd_step(param, grad, lr, weight_decay=weight_decay)
-        return
-    chunks, kind = cpu.chunks_of(out.size), out.dtype.type
-    _sgd(chunks, out.size, chunks, out.ravel(), cpu.contiguous(grad).ravel(), kind(lr), kind(weight_decay))
+def _(out, lr, *pairs, weight_decay):
+    numbers: dict = {}  # rate and decay in each dtype
+    for param, grad in zip(out, pairs[1::2]):
+        dtype = param.dtype
+        if dtype not in numbers:
+            numbers[dtype] = dtype.type(lr), dtype.type(weight_decay)
+        if dtypes.has_kernels(dtype):
+            chunks = 1 if param.size < cpu.PARALLEL_WORK else cpu.chunks_of(param.size)
+            _sgd(chunks, param.size, chunks, param.ravel(), cpu.contiguous(grad).ravel(), *numbers[dtype])
+        else:
+            param[...] = _sgd_step(lr, param, grad, weight_decay=weight_decay)[0]
 
 
 @sgd_p.kernel("reference")
-def _sgd_step(param, grad, lr, *, weight_decay):
-    return param - lr.astype(param.dtype) * (grad + weight_decay * param)
+def _sgd_step(lr, *pairs, weight_decay):
+    return tuple(p - lr.astype(p.dtype) * (g + weight_decay * p) for p, g in zip(pairs[::2], pairs[1::2]))
 
 
 @sgd_p.samples
 def _(rng):
     for shape in [(2, 3), (), (0,), (257,)]:
-        values = (rng.standard_normal(shape), rng.standard_normal(shape), np.asarray(0.1))
+        values = (np.asarray(0.1), rng.standard_normal(shape), rng.standard_normal(shape))
         yield Sample(values, {"weight_decay": 0.0})
-        yield Sample(values, {"weight_decay": 0.01})
-    bad = (np.zeros((2, 3)), np.ones((3, 2)), np.asarray(0.1))
+        yield Sample((*values, rng.standard_normal(5), rng.standard_normal(5)), {"weight_decay": 0.01})
+    bad = (np.asarray(0.1), np.ones(2), np.ones(2), np.zeros((2, 3)), np.ones((3, 2)))
     yield Sample(bad, {"weight_decay": 0.0}, error=ShapeError, match="grad has float64")
 
 

@@ -84,7 +84,7 @@ def test_an_assigned_value_that_backward_needs_is_noticed():
 def test_sgd(shape, dtype, decay):
     p, g = normal(shape, dtype), normal(shape, dtype)
     param = mg.Variable(p)
-    state.sgd_p(param, mg.tensor(g), mg.tensor(np.array(0.25)), weight_decay=decay)
+    state.sgd_p(mg.tensor(np.array(0.25)), param, mg.tensor(g), weight_decay=decay)
     close(param, p - 0.25 * (g.astype(float) + decay * p), dtype)
 
 
@@ -127,7 +127,7 @@ def test_strided_gradients():
     p, g = normal((4, 6), "float32"), normal((6, 4), "float32")
     for gradient in (g.T, np.broadcast_to(g[0, :1], (4, 6)), g.T[::-1, ::-1]):
         param = mg.Variable(p)
-        state.sgd_p(param, mg.Tensor(gradient), mg.tensor(np.array(0.5)), weight_decay=0.0)
+        state.sgd_p(mg.tensor(np.array(0.5)), param, mg.Tensor(gradient), weight_decay=0.0)
         np.testing.assert_allclose(param.numpy(), p - np.float32(0.5) * gradient, rtol=1e-6)
 
 
@@ -135,7 +135,7 @@ def test_strided_gradients():
 def test_other_floats_take_the_reference(dtype):
     p, g = normal((5,), dtype), normal((5,), dtype)
     param = mg.Variable(p)
-    state.sgd_p(param, mg.tensor(g), mg.tensor(np.array(0.5)), weight_decay=0.0)
+    state.sgd_p(mg.tensor(np.array(0.5)), param, mg.tensor(g), weight_decay=0.0)
     assert param.dtype == dtype
     np.testing.assert_allclose(param.numpy(), p - g * np.asarray(0.5, dtype), rtol=1e-2)
 
@@ -145,7 +145,7 @@ def slots(shape, dtype="float64"):
 
 
 STEPS = [
-    (lambda p, s, t, g, lr: state.sgd_p(p, g, lr, weight_decay=0.0), "sgd"),
+    (lambda p, s, t, g, lr: state.sgd_p(lr, p, g, weight_decay=0.0), "sgd"),
     (lambda p, s, t, g, lr: state.momentum_p(p, s, g, lr, momentum=0.9, nesterov=False, weight_decay=0.0), "momentum"),
     (
         lambda p, s, t, g, lr: state.adam_p(
