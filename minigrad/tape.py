@@ -181,8 +181,8 @@ def backward(
     for output, ct in zip(outputs, cotangents):
         node, index = output._node, output._index
         if node is not None:
-            known = pending.setdefault(node, [None] * node.outputs)
-            known[index] = ct if known[index] is None else known[index] + ct
+            held = pending.setdefault(node, [None] * node.outputs)
+            held[index] = ct if held[index] is None else held[index] + ct
     order, leads_to_input = _reachable(list(pending), inputs)
     wanted = {} if inputs is None else {t._node: None for t in inputs if t._node is not None}
     if create_graph is None:
