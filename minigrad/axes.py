@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from operator import index
 from typing import Any, NamedTuple
 
@@ -13,23 +14,33 @@ from minigrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 class Form(NamedTuple):
     """An array as (k0, r0, k1, r1): kept, reduced, kept, reduced, after neighbouring axes of a kind are merged.
 
-    `permutation` is None where the array itself has that form, else the order of axes, kept ones first, that gives
-    it after a transposed copy.
+    There is a group of elements to reduce for each (i0, i1), in the order of the kept axes.
+
+    Attributes:
+        permutation: None where the axes fit the four slots as they lie. Otherwise the array must be transposed by it
+            (kept axes, then reduced ones) and copied first, and is (k0, 1, 1, r1) from then on.
     """
 
     k0: int
     r0: int
     k1: int
     r1: int
-    permutation: tuple[int, ...] | None
+    permutation: tuple[int, ...] | None = None
 
     @property
-    def kept(self) -> int:
+    def groups(self) -> int:
+        """How many groups there are."""
         return self.k0 * self.k1
 
     @property
-    def reduced(self) -> int:
+    def extent(self) -> int:
+        """How many elements a group has."""
         return self.r0 * self.r1
+
+    @property
+    def size(self) -> int:
+        """How many elements there are."""
+        return self.groups * self.extent
 
 
 def normalize(operation: str, axes: Any, ndim: int, argument: str = "axis") -> tuple[int, ...]:
@@ -70,30 +81,36 @@ def canonical(shape: tuple[int, ...], axes: tuple[int, ...]) -> Form:
         >>> canonical((5, 7), (1,))[:4]
         (5, 1, 1, 7)
     """
-    runs: list[tuple[bool, int]] = []  # whether reduced, and the length, of neighbours of a kind
-    for axis, n in enumerate(shape):
-        reduced = axis in axes
-        if n == 1:
+    found = slots(shape, axes)
+    if found is not None:
+        k0, r0, k1, r1 = (prod(shape[axis] for axis in slot) for slot in found)
+        return Form(k0, r0, k1, r1)
+    kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
+    return Form(prod(shape[a] for a in kept), 1, 1, prod(shape[a] for a in axes), kept + axes)
+
+
+def slots(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[list[int], list[int], list[int], list[int]] | None:
+    """The axes in each of the four slots, those of size 1 left out; None where they need more slots."""
+    runs: list[tuple[bool, list[int]]] = []
+    for axis, size in enumerate(shape):
+        if size == 1:
             continue
+        reduced = axis in axes
         if runs and runs[-1][0] == reduced:
-            runs[-1] = (reduced, runs[-1][1] * n)
+            runs[-1][1].append(axis)
         else:
-            runs.append((reduced, n))
-    lengths = [length for _, length in runs]
-    # Where the runs stand among k0, r0, k1 and r1: r1 is 1 only where the last axis is kept.
+            runs.append((reduced, [axis]))
     pattern = "".join("r" if reduced else "k" for reduced, _ in runs)
-    places = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(
+    # Rows stay rows: "kr" is (k, 1, 1, r), so that r1 is 1 only where the last axis is kept.
+    where = {"": "", "k": "0", "r": "3", "kr": "03", "rk": "12", "krk": "012", "rkr": "123", "krkr": "0123"}.get(
         pattern
     )
-    if places is not None:
-        slots = [1, 1, 1, 1]
-        for place, length in zip(places, lengths):
-            slots[int(place)] = length
-        return Form(slots[0], slots[1], slots[2], slots[3], None)
-    kept = [a for a in range(len(shape)) if a not in axes]
-    order = (*kept, *axes)
-    form = canonical(tuple(shape[a] for a in order), tuple(range(len(kept), len(shape))))
-    return form._replace(permutation=order)
+    if where is None:
+        return None
+    found: tuple[list[int], list[int], list[int], list[int]] = ([], [], [], [])
+    for place, (_, run) in zip(where, runs):
+        found[int(place)].extend(run)
+    return found
 
 
 def reduced_shape(shape: tuple[int, ...], axes: tuple[int, ...], keepdims: bool) -> tuple[int, ...]:

@@ -77,8 +77,8 @@ def test_canonical(shape, reduced, expected):
     form = axes.canonical(shape, reduced)
     assert tuple(form[:4]) == expected
     assert form.permutation is None
-    assert form.kept == expected[0] * expected[2]
-    assert form.reduced == expected[1] * expected[3]
+    assert form.groups == expected[0] * expected[2]
+    assert form.extent == expected[1] * expected[3]
 
 
 def check_form(shape, reduced):
@@ -89,7 +89,7 @@ def check_form(shape, reduced):
     got = moved.reshape(form[:4]).sum((1, 3))
     expected = x.sum(reduced)
     np.testing.assert_allclose(got.reshape(expected.shape), expected, atol=1e-12)
-    assert (form.kept, form.reduced) == (expected.size, int(np.prod([shape[a] for a in reduced])))
+    assert (form.groups, form.extent) == (expected.size, int(np.prod([shape[a] for a in reduced])))
     assert axes.reduced_shape(shape, reduced, False) == expected.shape
     assert axes.reduced_shape(shape, reduced, True) == x.sum(reduced, keepdims=True).shape
 

@@ -69,7 +69,7 @@ def var_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype
         return ()
     plan = plan_of(shape, axes)
     chunks, width = plan.work or (1, 1)
-    means = canonical(shape, axes).kept if plan.combine else 1
+    means = canonical(shape, axes).groups if plan.combine else 1
     return Abstract((chunks, 2 * width), dtypes.float64), Abstract((means,), dtypes.float64)
 
 
