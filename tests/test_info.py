@@ -1,7 +1,6 @@
 """What `python -m minigrad info` says of this machine, and that nothing installed can make it fail."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,8 +86,7 @@ def test_plugins_and_broken_plugins_are_listed_and_the_broken_with_why(folder):
 
 def test_the_cache_and_why_there_is_none(tmp_path):
     set_by_user = info(MINIGRAD_CACHE_DIR=str(tmp_path))
-    assert re.search(r"^cache +\S+ \(set by MINIGRAD_CACHE_DIR,\s+0 kernels, 0\.0 MiB\)", set_by_user, re.M)
-    assert str(tmp_path) in set_by_user
+    assert f"cache {tmp_path} (set by MINIGRAD_CACHE_DIR, 0 kernels, 0.0 MiB)" in " ".join(set_by_user.split())
     assert "cache      none (off: MINIGRAD_CACHE_DIR is empty)" in info(MINIGRAD_CACHE_DIR="")
 
 
