@@ -13,36 +13,10 @@ import numpy as np
 
 from minigrad import dtypes, tape
 from minigrad.errors import ArgumentTypeError, DTypeError, GradientError, ShapeError
-from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.ops.cast import identity_p
+from minigrad.primitive import Primitive
 from minigrad.tape import is_recording, state
 from minigrad.tensor import Leaf, Tensor, Variable, as_tensor
-
-identity_p = Primitive("mg::identity", view=True)
-
-
-@identity_p.infer
-def _(x):
-    return Abstract(x.shape, x.dtype)
-
-
-@identity_p.kernel("reference", "cpu")
-def _(x):
-    return x.view()
-
-
-@identity_p.vjp()
-def _(ct, saved, needs):
-    return ct
-
-
-@identity_p.jvp
-def _(tangents, primals, outputs):
-    return tangents[0]
-
-
-@identity_p.samples
-def _(rng):
-    yield Sample((rng.standard_normal((2, 3)),))
 
 
 def backward(self: Tensor, cotangent: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:

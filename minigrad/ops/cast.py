@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor
 
 cast_p = Primitive("mg::cast", analytic=False)
-copy_p = Primitive("mg::copy")
+copy_p = Primitive("mg::copy")  # the same values in memory of their own
+identity_p = Primitive("mg::identity", view=True)  # the same values in the same memory, as a tensor of its own
 
 
 @cast_p.infer
@@ -57,11 +59,6 @@ def _(rng):
     yield Sample((np.ones(2),), {"dtype": "str", "source": "float64"}, error=DTypeError, match="numbers and booleans")
 
 
-@copy_p.infer
-def _(x):
-    return x
-
-
 @copy_p.kernel("reference")
 def _(x):
     return x.copy()
@@ -72,20 +69,21 @@ def _(out, x):
     np.copyto(out, x)
 
 
-@copy_p.vjp()
-def _(ct, saved, needs):
-    return ct
+@identity_p.kernel("reference", "cpu")
+def _(x):
+    return x.view()
 
 
-@copy_p.jvp
-def _(tangents, primals, outputs):
-    return tangents[0]
-
-
-@copy_p.samples
-def _(rng):
+def _same_values(rng: np.random.Generator) -> Iterator[Sample]:
     yield Sample((rng.standard_normal((2, 3)),))
     yield Sample((np.empty((0, 2)),))
+
+
+for _primitive in (copy_p, identity_p):
+    _primitive.infer(lambda x: x)
+    _primitive.vjp()(lambda ct, saved, needs: ct)
+    _primitive.jvp(lambda tangents, primals, outputs: tangents[0])
+    _primitive.samples(_same_values)
 
 
 def astype(x: Any, dtype: Any) -> Tensor:
