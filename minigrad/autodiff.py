@@ -265,9 +265,9 @@ def _cotangent(operation: str, output: Any, cotangent: Any) -> Tensor:
             raise GradientError(f"{operation}: a tensor of shape {output.shape} needs a cotangent of that shape")
         return Tensor(np.ones(output.shape, output.dtype))
     ct = as_tensor(cotangent)
-    if ct.shape != output.shape:
+    if ct._data.shape != output._data.shape:
         raise ShapeError(f"{operation}: the cotangent has shape {ct.shape}, expected {output.shape}")
-    return ct.astype(output.dtype)
+    return ct.astype(output._data.dtype)
 
 
 def _described(value: Any) -> str:

@@ -53,7 +53,10 @@ def normalize(operation: str, axes: Any, ndim: int, argument: str = "axis") -> t
     """
     if axes is None:
         return tuple(range(ndim))
-    items = axes if isinstance(axes, Sequence) and not isinstance(axes, str) else (axes,)
+    if axes.__class__ is int and -ndim <= axes < ndim:
+        return (axes % ndim,)
+    plural = axes.__class__ is tuple or (isinstance(axes, Sequence) and not isinstance(axes, str))
+    items = axes if plural else (axes,)
     found = []
     for item in items:
         try:
@@ -63,6 +66,8 @@ def normalize(operation: str, axes: Any, ndim: int, argument: str = "axis") -> t
         if not -ndim <= axis < ndim:
             raise ShapeError(f"{operation}: {argument} {axis} is out of range for {ndim} dimensions")
         found.append(axis % ndim)
+    if len(found) == 1:
+        return (found[0],)
     if len(set(found)) < len(found):
         raise ArgumentError(f"{operation}: {argument} {tuple(items)} names an axis twice")
     return tuple(sorted(found))

@@ -21,7 +21,6 @@ from minigrad.errors import (
     DeviceError,
     MissingRuleError,
     RegistrationError,
-    ShapeError,
     UndefinedDerivativeError,
 )
 from minigrad.tape import Node, is_recording, state
@@ -74,18 +73,26 @@ class Sample:
     exact: tuple[str, ...] = ()
 
 
+class _Kernel(NamedTuple):
+    """A device's kernel as it was registered."""
+
+    function: Callable
+    returns: bool  # its outputs, rather than fill what it is given
+    planned: bool  # made anew for inputs of given shapes and dtypes
+
+
 class _Plan:
     """What a call with inputs of known shapes and dtypes needs, worked out once."""
 
-    __slots__ = ("buffers", "differentiable", "kernel", "outputs", "returns", "shapes", "single")
+    __slots__ = ("buffers", "differentiable", "kernel", "outputs", "planned", "returns", "shapes", "single")
 
     def __init__(
         self,
         specs: Sequence[Abstract],
         workspaces: Sequence[Abstract],
         inputs: Sequence[Abstract | None],
-        kernel: Callable,
-        returns: bool,
+        params: dict[str, Any],
+        rule: _Kernel,
     ):
         self.buffers = [
             (a.shape, a.dtype, np.empty if a.size * a.dtype.itemsize < SMALLEST else cpu.empty)
@@ -95,7 +102,9 @@ class _Plan:
         self.single = len(self.buffers) == 1
         self.differentiable = any(dtypes.is_differentiable(a.dtype) for a in specs)
         self.shapes = tuple(None if a is None else a.shape for a in inputs)
-        self.kernel, self.returns = kernel, returns
+        self.returns = rule.returns
+        self.planned = rule.planned
+        self.kernel = rule.function(*inputs, **params) if rule.planned else rule.function
 
 
 class Primitive:
@@ -121,6 +130,8 @@ class Primitive:
         kernel("cpu"): fills ``out`` and allocates nothing: one array, or with several outputs or with workspaces a
             tuple of the outputs' buffers, then the workspaces'. Registered together, ``kernel("reference", "cpu")``,
             the NumPy definition serves the CPU as well: for where NumPy is at the limit already.
+        kernel("cpu", planned=True): gets abstract inputs and the params, once for each combination of them, and returns
+            the function ``fill(out, *inputs)``: for work on shapes that should not be done again at each call.
         workspace(*inputs, **params): abstract values of scratch buffers, if kernels need any.
         vjp(saves): cotangents of the inputs, from the outputs' (a tensor, or a tuple in which None is a zero).
             `saves` names inputs and outputs; the rule finds them as attributes of its second argument, and the shapes
@@ -179,10 +190,10 @@ class Primitive:
         self.undefined: str | None = None
         self._infer: Callable | None = None
         self._workspace: Callable | None = None
-        self._vjp: Callable | None = None
+        self.vjp_rule: Callable | None = None
         self._jvp: Callable | None = None
         self._samples: Callable | None = None
-        self._kernels: dict[str, tuple[Callable, bool]] = {}  # by device: the kernel, and whether it returns
+        self._kernels: dict[str, _Kernel] = {}  # by device
         self._plans: dict[tuple, _Plan] = {}
         self._mutated: tuple[int, ...] = ()
         self._pairs_from: int | None = None
@@ -219,16 +230,18 @@ class Primitive:
     def variadic(rule: Callable) -> bool:
         return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in inspect.signature(rule).parameters.values())
 
-    def kernel(self, *devices: str) -> Callable:
+    def kernel(self, *devices: str, planned: bool = False) -> Callable:
         """Register the kernel of a device; together with ``"reference"``, one that returns its outputs."""
         unknown = set(devices) - set(DEVICES)
         if unknown or not devices:
             raise RegistrationError(f"{self.name}: unknown device {sorted(unknown)}, expected some of {DEVICES}")
         returns = "reference" in devices
+        if returns and planned:
+            raise RegistrationError(f"{self.name}: the reference kernel can't be a planned one")
 
         def register(function: Callable) -> Callable:
             for device in devices:
-                self._kernels[device] = (function, returns)
+                self._kernels[device] = _Kernel(function, returns, planned)
             return function
 
         return register
@@ -254,7 +267,7 @@ class Primitive:
             )
             record: Any = namedtuple("Saved", (*saves, "shapes"))  # type: ignore[misc]
             self.vjp_record = record
-            self._vjp = rule
+            self.vjp_rule = rule
             return rule
 
         return register
@@ -282,7 +295,7 @@ class Primitive:
 
     @property
     def has_vjp(self) -> bool:
-        return self._vjp is not None
+        return self.vjp_rule is not None
 
     @property
     def has_jvp(self) -> bool:
@@ -314,18 +327,7 @@ class Primitive:
 
     def reference(self, *arrays: np.ndarray | None, **params: Any) -> tuple[np.ndarray, ...]:
         """The outputs by the reference kernel, on arrays, without recording anything."""
-        return _as_tuple(self._kernel("reference")[0](*arrays, **params))
-
-    def pull_back(self, cotangents: Sequence[Tensor | None], saved: Any, needs: tuple[bool, ...], params: dict) -> Any:
-        """Cotangents of the inputs, one for each, None for zeros."""
-        if self._vjp is None:
-            raise self._no_rule("vjp")
-        result = self._vjp(cotangents[0] if len(self.outputs) == 1 else tuple(cotangents), saved, needs, **params)
-        if result.__class__ is Tensor or result is None:
-            result = (result,)
-        if len(result) != len(needs):
-            raise ShapeError(f"{self.name}: the vjp rule returned {len(result)} cotangents for {len(needs)} inputs")
-        return result
+        return _as_tuple(self._kernel("reference").function(*arrays, **params))
 
     def push_forward(
         self,
@@ -336,17 +338,18 @@ class Primitive:
     ) -> tuple[Tensor | None, ...]:
         """Tangents of the outputs, one for each, None for zeros."""
         if self._jvp is None:
-            raise self._no_rule("jvp")
+            raise self.missing("jvp")
         result = self._jvp(tuple(tangents), tuple(primals), tuple(outputs), **params)
         result = (result,) if isinstance(result, Tensor) or result is None else tuple(result)
         return tuple(None if name in self.frozen else t for name, t in zip(self.outputs, result))
 
-    def _no_rule(self, kind: str) -> Exception:
+    def missing(self, kind: str) -> Exception:
+        """The error for a derivative rule that is not there."""
         if self.undefined is not None:
             return UndefinedDerivativeError(f"{self.name}: the derivative is undefined: {self.undefined}")
         return MissingRuleError(f"{self.name}: has no {kind} rule")
 
-    def _kernel(self, device: str) -> tuple[Callable, bool]:
+    def _kernel(self, device: str) -> _Kernel:
         try:
             return self._kernels[device]
         except KeyError:
@@ -356,21 +359,23 @@ class Primitive:
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
         """Run the kernel on tensors, record the call if an input requires gradients, and return the outputs."""
-        try:
-            arrays = [None if t is None else t._data for t in inputs]
-        except AttributeError:
-            inputs = tuple([None if t is None else as_tensor(t) for t in inputs])
-            arrays = [t if t is None else t._data for t in inputs]
         here = state.__dict__  # of this thread; one look-up instead of one for each attribute
         parts: list = [here["device"]]
-        for a in arrays:
-            if a is None:
-                parts.append(None)
-            else:
-                parts.append(a.shape)
-                parts.append(a.dtype)
+        arrays: list = []
+        try:
+            for t in inputs:
+                if t is None:
+                    arrays.append(None)
+                    parts.append(None)
+                else:
+                    a = t._data
+                    arrays.append(a)
+                    parts.append(a.shape)
+                    parts.append(a.dtype)
+        except AttributeError:
+            return self(*[None if t is None else as_tensor(t) for t in inputs], **params)
         if params:
-            parts.extend(params.items())
+            parts += params.items()
         key = tuple(parts)
         try:
             plan = self._plans[key]
@@ -381,21 +386,22 @@ class Primitive:
         if self.mutates:
             self._run_in_place(plan, inputs, arrays, params)
             return None
+        given = {} if plan.planned else params
         if plan.returns:
-            results = _as_tuple(plan.kernel(*arrays, **params))
+            results = _as_tuple(plan.kernel(*arrays, **given))
         elif plan.single:
             shape, dtype, empty = plan.buffers[0]
             out = empty(shape, dtype)
-            plan.kernel(out, *arrays, **params)
+            plan.kernel(out, *arrays, **given)
             results = (out,)
         else:
             buffers = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
-            plan.kernel(buffers, *arrays, **params)
+            plan.kernel(buffers, *arrays, **given)
             results = buffers[: plan.outputs]
         version = inputs[0]._version if self.view else None
+        outputs: tuple[Tensor, ...]
         if len(results) == 1:
-            output = Tensor(results[0], None, 0, version)
-            outputs: tuple[Tensor, ...] = (output,)
+            outputs = (Tensor(results[0], None, 0, version),)
         else:
             outputs = tuple([Tensor(r, None, 0, version) for r in results])
         if plan.differentiable and not here["no_grad"]:
@@ -407,7 +413,7 @@ class Primitive:
         if here["observers"]:
             for observer in tuple(here["observers"]):
                 observer(self, inputs, outputs, params)
-        return output if len(results) == 1 else outputs
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def _record(self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple) -> None:
         edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
@@ -415,15 +421,15 @@ class Primitive:
             edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
             if not any(edges):
                 return
-        node = Node(self, params, edges, shapes, len(outputs))
         saved: list = []
+        versions: tuple = ()
         # Outputs are kept as bare arrays, or node and output would hold each other.
         for is_input, i in self.vjp_sources:
             t = inputs[i] if is_input else outputs[i]
             saved.append(t if is_input or t is None else t._data)
             if t is not None and t._version is not None:
-                node.versions = (*node.versions, (t._version, t._version[0], len(saved) - 1))
-        node.saved = saved
+                versions = (*versions, (t._version, t._version[0], len(saved) - 1))
+        node = Node(self, params, edges, shapes, len(outputs), saved, versions)
         for i, output in enumerate(outputs):
             if output._data.dtype.kind == "f" and (not self.frozen or self.outputs[i] not in self.frozen):
                 output._node = node
@@ -437,11 +443,12 @@ class Primitive:
         for i in places:
             inputs[i]._version[0] += 1
         targets = tuple([arrays[i] for i in places])
+        given = {} if plan.planned else params
         if plan.returns:
-            for target, result in zip(targets, _as_tuple(plan.kernel(*arrays, **params))):
+            for target, result in zip(targets, _as_tuple(plan.kernel(*arrays, **given))):
                 np.copyto(target, result)
         else:
-            plan.kernel(targets[0] if len(self.mutates) == 1 and self._mutated else targets, *arrays, **params)
+            plan.kernel(targets[0] if len(self.mutates) == 1 and self._mutated else targets, *arrays, **given)
         if state.observers:
             for observer in tuple(state.observers):
                 observer(self, inputs, [], params)
@@ -451,7 +458,7 @@ class Primitive:
         values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
         specs = self.abstract(*values, **params)
         workspaces = self._workspace(*values, **params) if self._workspace else ()
-        plan = _Plan(specs, workspaces, values, *self._kernel(state.device))
+        plan = _Plan(specs, workspaces, values, params, self._kernel(state.device))
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan

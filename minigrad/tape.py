@@ -1,7 +1,7 @@
 """The tape: nodes recorded by primitives, `no_grad`, and the walk back over them.
 
 A node points to the nodes that made its inputs, so a result that is dropped takes its part of the tape with it. The
-walk lays the reachable nodes out as a list, newest first, and goes down it in a loop: no recursion at any depth.
+walk goes from node to node in a loop, always to the newest that is left: no recursion at any depth.
 Nothing points from a node to its outputs, so there are no cycles and memory is freed without the garbage collector.
 """
 
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -122,18 +123,20 @@ class Node:
 
     __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "shapes", "versions")
 
-    def __init__(self, primitive: Any, params: dict, edges: tuple, shapes: tuple, outputs: int):
+    def __init__(
+        self, primitive: Any, params: dict, edges: tuple, shapes: tuple, outputs: int, saved: list, versions: tuple
+    ):
         self.id = next_id()
         self.primitive = primitive
         self.params = params
         self.edges: tuple[Edge | None, ...] = edges
         self.shapes = shapes  # of the inputs, None for an absent one
         self.outputs = outputs
-        self.saved: list | None = None
-        self.versions: tuple = ()  # of saved values that can change: their counters, and what those stood at
+        self.saved: list | None = saved
+        self.versions = versions  # of saved values that can change: their counters, and what those stood at
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
-        """The cotangents of the inputs, by the primitive's vjp rule."""
+        """The cotangents of the inputs, by the primitive's vjp rule; None for zeros."""
         saved, primitive = self.saved, self.primitive
         if saved is None:
             raise GradientError(
@@ -151,7 +154,21 @@ class Node:
                 value if is_input else Tensor(value, self, i)
                 for (is_input, i), value in zip(primitive.vjp_sources, saved)
             ]
-        return primitive.pull_back(cotangents, primitive.vjp_record(*saved, self.shapes), needs, self.params)
+        rule = primitive.vjp_rule
+        if rule is None:
+            raise primitive.missing("vjp")
+        result = rule(
+            cotangents[0] if self.outputs == 1 else tuple(cotangents),
+            primitive.vjp_record(*saved, self.shapes),
+            needs,
+            **self.params,
+        )
+        if result.__class__ is Tensor or result is None:
+            result = (result,)
+        if len(result) != len(needs):
+            found, wanted = len(result), len(needs)
+            raise ShapeError(f"{primitive.name}: the vjp rule returned {found} cotangents for {wanted} inputs")
+        return result
 
     @property
     def freed(self) -> bool:
@@ -177,45 +194,42 @@ def backward(
     records the walk, so that its result can be differentiated again; None means: if anything besides `inputs`
     could want that.
     """
-    pending: dict[Any, list] = {}
+    pending: dict[Any, list] = {}  # of nodes to come: the cotangents of their outputs so far
+    queue: list[tuple[int, Any]] = []  # those nodes as a heap, the newest first
     for output, ct in zip(outputs, cotangents):
-        node, index = output._node, output._index
-        if node is not None:
-            held = pending.setdefault(node, [None] * node.outputs)
-            held[index] = ct if held[index] is None else held[index] + ct
-    order, leads_to_input = _reachable(list(pending), inputs)
-    wanted = {} if inputs is None else {t._node: None for t in inputs if t._node is not None}
-    if create_graph is None:
-        create_graph = any(ct._node is not None for ct in cotangents) or any(
-            isinstance(n, Leaf) if n not in wanted else bool(n.edges) for n in order
-        )
-    retain_graph = retain_graph or create_graph
+        if output._node is not None:
+            _add(pending, queue, output._node, output._index, ct)
+    wanted: set = set()
+    leads_to_input = None
+    if inputs is not None:
+        wanted = {t._node for t in inputs if t._node is not None}
+        reached, leads_to_input = _reachable(list(pending), wanted)
+        if create_graph is None:
+            create_graph = any(ct._node is not None for ct in cotangents) or any(
+                isinstance(n, Leaf) if n not in wanted else bool(n.edges) for n in reached
+            )
+        del reached
+    retain_graph = retain_graph or bool(create_graph)
     collected: dict[Any, list] = {}
     if not create_graph:
         state.no_grad += 1
     try:
-        for node in order:
-            cts = pending.pop(node, None)
-            if cts is None:
-                pass
-            elif node in wanted or node.primitive is None:
+        while queue:
+            node = heappop(queue)[1]
+            cts = pending.pop(node)
+            if node.primitive is None or node in wanted:
                 collected[node] = cts
                 continue
+            edges = node.edges
+            if leads_to_input is None:
+                needs = tuple([e is not None for e in edges])
             else:
-                edges = node.edges
-                if leads_to_input is None:
-                    needs = tuple([e is not None for e in edges])
-                else:
-                    needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
-                for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
-                    if need and ct is not None:
-                        parent, index = edge
-                        known = pending.get(parent)
-                        if known is None:
-                            known = pending[parent] = [None] * parent.outputs
-                        known[index] = ct if known[index] is None else known[index] + ct
-                if not retain_graph:
-                    node.release()
+                needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
+            for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
+                if need and ct is not None:
+                    _add(pending, queue, edge[0], edge[1], ct)
+            if not retain_graph:
+                node.release()
         if inputs is None:
             _deposit(collected)
     finally:
@@ -226,36 +240,38 @@ def backward(
     return [collected[t._node][t._index] if t._node in collected else None for t in inputs]
 
 
+def _add(pending: dict[Any, list], queue: list, node: Any, index: int, ct: Tensor) -> None:
+    """One more cotangent of a node's output."""
+    known = pending.get(node)
+    if known is None:
+        known = pending[node] = [None] * node.outputs
+        heappush(queue, (-node.id, node))
+    known[index] = ct if known[index] is None else known[index] + ct
+
+
 def _deposit(collected: dict[Any, list]) -> None:
     sums = []
     for leaf, (ct,) in collected.items():
-        if ct.shape != leaf.shape:
+        if ct._data.shape != leaf.shape:
             raise ShapeError(f"backward: a gradient of shape {ct.shape} reached a leaf of shape {leaf.shape}")
         sums.append((leaf, ct if leaf.grad is None else leaf.grad + ct))
     for leaf, total in sums:
         leaf.grad = total
 
 
-def _reachable(roots: list, inputs: Sequence[Tensor] | None) -> tuple[list, set | None]:
-    """The nodes that `roots` depend on, newest first, and those among them that lead to an input."""
-    stops = set() if inputs is None else {t._node for t in inputs}
+def _reachable(roots: list, stops: set) -> tuple[set, set]:
+    """The nodes that `roots` depend on, without what lies behind `stops`; and those among them that lead to a stop."""
     seen = set(roots)
     stack = list(roots)
-    order = []
     while stack:
         node = stack.pop()
-        order.append(node)
-        if node in stops:
-            continue
-        for edge in node.edges:
-            if edge is not None and edge[0] not in seen:
-                seen.add(edge[0])
-                stack.append(edge[0])
-    order.sort(key=attrgetter("id"), reverse=True)
-    if inputs is None:
-        return order, None
+        if node not in stops:
+            for edge in node.edges:
+                if edge is not None and edge[0] not in seen:
+                    seen.add(edge[0])
+                    stack.append(edge[0])
     leads = set()
-    for node in reversed(order):
+    for node in sorted(seen, key=attrgetter("id")):
         if node in stops or any(edge is not None and edge[0] in leads for edge in node.edges):
             leads.add(node)
-    return order, leads
+    return seen, leads

@@ -91,7 +91,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
-        if not isinstance(self._node, Leaf):
+        if self._node.__class__ is not Leaf:
             raise GradientError("grad: only a leaf that requires gradients holds one")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ShapeError(f"grad: got {value.dtype}{value.shape}, expected {self.dtype}{self.shape}")

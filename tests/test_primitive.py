@@ -171,3 +171,33 @@ def test_the_plan_cache_is_bounded():
     for n in range(5000):
         p(mg.Tensor(np.zeros(n % 7 + 1)), factor=n)
     assert len(p._plans) <= 4096
+
+
+def test_a_planned_kernel_is_made_once_for_each_combination_of_shapes_dtypes_and_params():
+    made = []
+    scaled = mg.Primitive("planned::scaled", override=True)
+
+    @scaled.infer
+    def _(x, *, factor):
+        return mg.Abstract(x.shape, x.dtype)
+
+    @scaled.kernel("cpu", planned=True)
+    def _(x, *, factor):
+        made.append((x.shape, x.dtype.name, factor))
+
+        def fill(out, x):
+            np.multiply(x, factor, out)
+
+        return fill
+
+    x = mg.tensor([1.0, 2.0])
+    for _ in range(3):
+        assert scaled(x, factor=3.0).tolist() == [3.0, 6.0]
+    assert scaled(mg.tensor([1.0]), factor=3.0).tolist() == [3.0]
+    assert scaled(x.astype("float64"), factor=2.0).tolist() == [2.0, 4.0]
+    assert made == [((2,), "float32", 3.0), ((1,), "float32", 3.0), ((2,), "float64", 2.0)]
+
+
+def test_a_reference_kernel_is_not_planned():
+    with pytest.raises(RegistrationError, match="planned::reference: the reference kernel"):
+        mg.Primitive("planned::reference", override=True).kernel("reference", planned=True)

@@ -98,6 +98,8 @@ def astype(x: Any, dtype: Any) -> Tensor:
         tensor([ 1, -1], dtype=int32)
     """
     x = as_tensor(x)
+    if dtype is x._data.dtype:
+        return x
     target = dtypes.as_dtype(dtype)
     return x if x.dtype == target else cast_p(x, dtype=target.name, source=x.dtype.name)
 
