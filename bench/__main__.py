@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import compare, report, suites
 
-PEERS = ("torch", "jax")
+PEERS = ("torch", "torch.compile", "jax")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; by default all")
     parser.add_argument("--repeat", type=int, help="rounds (default 5; with --quick 1)")
-    parser.add_argument("--peers", default=",".join(PEERS), help="peers to compare with, by default torch,jax")
+    parser.add_argument("--peers", default=",".join(PEERS), help=f"peers, by default {','.join(PEERS)}")
     parser.add_argument(
         "--python",
         action="append",
@@ -70,6 +70,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if not found:
             parser.error(f"--python takes PEER=PATH, got {text!r}")
         options.pythons[peer] = path
+    for peer in options.peers:  # torch.compile is in torch's
+        library = peer.partition(".")[0]
+        if library in options.pythons:
+            options.pythons.setdefault(peer, options.pythons[library])
     return options
 
 

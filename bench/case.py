@@ -18,6 +18,7 @@ class Case:
         faster: the target, how many times faster than the best peer minigrad must be.
         against: a peer that the target holds against instead of the best one.
         below: the target, a number that minigrad's must be below.
+        compared: whether the peers' numbers over ours are a ratio that says something.
         commands: Python code by peer, for rows that are measured in fresh processes: the last line that it prints
             is the number of seconds. ``BENCH_START`` in its environment is the time.monotonic() of its start.
         cache: for `commands`, the folder of minigrad's kernel cache: ``user``, ``fresh`` for an empty one in each
@@ -31,6 +32,7 @@ class Case:
     faster: float | None = None
     against: str | None = None
     below: float | None = None
+    compared: bool = True
     commands: dict[str, str] = field(default_factory=dict)
     cache: str = "user"
     repeat: int | None = None
@@ -44,7 +46,8 @@ class Work:
         run: what is timed. With `setup`, it takes what that returned.
         setup: runs before each `run`, outside the time.
         per: how many operations one `run` stands for; the time is divided by it.
-        columns: more to be timed, shown beside under their names; not compared with peers.
+        columns: more to be timed, shown beside under their names; not compared with peers. A unit that is not the
+            row's stands in brackets at the end of the name.
         check: numbers that must agree between the peers, so that all are known to do the same work.
         value: instead of `run`, a function that gives the number itself.
     """

@@ -153,7 +153,8 @@ def _row(case: Case, measured: dict[str, dict], ours: str) -> dict[str, Any]:
             result["median"] = statistics.median(result["rounds"])
             result["columns"] = {name: statistics.median(numbers) for name, numbers in result["columns"].items()}
     done = {name: r for name, r in measured.items() if "error" not in r}
-    ratios = {n: _ratio(r["rounds"], done[ours]["rounds"]) for n, r in done.items() if n != ours and ours in done}
+    others = [n for n in done if n != ours and ours in done and case.compared]
+    ratios = {n: _ratio(done[n]["rounds"], done[ours]["rounds"]) for n in others}
     best = min(ratios, key=ratios.__getitem__, default=None)
     row: dict[str, Any] = {
         "case": case.name,

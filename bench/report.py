@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import platform
 from pathlib import Path
@@ -43,7 +44,8 @@ def write(path: Path, results: dict[str, dict[str, Any]], options: dict[str, Any
         "benchmarks": results,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(_spelled(content), indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def load() -> float:
@@ -62,7 +64,7 @@ def readable(number: float | None, unit: str) -> str:
     if number is None:
         return ""
     if unit != "s":
-        return f"{number:.4g} {unit}"
+        return f"{number:.{2 if not unit else 4}g} {unit}".rstrip()
     for factor, name in ((1e6, "µs"), (1e3, "ms")):
         if number * factor < 999.5:
             return f"{_three_digits(number * factor)} {name}"
@@ -102,10 +104,24 @@ def _line(row: dict, peers: dict, columns: dict[str, list[str]]) -> list[str]:
         else:
             cells.append("failed" if "error" in measured else readable(measured["median"], row["unit"]))
         more = (measured or {}).get("columns", {})
-        cells += [readable(more.get(c), row["unit"]) for c in columns.get(peer, [])]
+        cells += [readable(more.get(c), _unit(c) or row["unit"]) for c in columns.get(peer, [])]
     verdict = {True: "met", False: "MISSED", None: ""}[row["met"]]
     ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}x"
     return [*cells, ratio, row["best"] or "", f"{row['target']} {verdict}".strip()]
+
+
+def _spelled(value: Any) -> Any:
+    """The value with its infinities as text: JSON has none."""
+    if isinstance(value, dict):
+        return {key: _spelled(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_spelled(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _unit(column: str) -> str:
+    """The unit that a column's name ends with, in brackets."""
+    return column[column.rindex("[") + 1 : -1] if column.endswith("]") else ""
 
 
 def _failures(rows: list[dict], known: list[str]) -> list[str]:

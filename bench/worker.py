@@ -25,16 +25,17 @@ def main(module: str, peer: str, quick: str, threads: str) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     limit_processors(int(threads))
+    library = peer.partition(".")[0]  # torch.compile is torch, used in another way
     try:
-        importlib.import_module(peer)  # before anything that loads NumPy, as its users do
+        importlib.import_module(library)  # before anything that loads NumPy, as its users do
     except ModuleNotFoundError as error:
-        if error.name != peer:
+        if error.name != library:
             raise
-        _say(answers, {"absent": f"{sys.executable} has no {peer}"})
+        _say(answers, {"absent": f"{sys.executable} has no {library}"})
         return
     suite = importlib.import_module(module)
     cases = suite.cases(quick == "quick")
-    make = getattr(suite, f"with_{peer}", lambda case: None)
+    make = getattr(suite, f"with_{peer.replace('.', '_')}", lambda case: None)
     _say(answers, {"versions": versions()})
     works: dict[str, Work] = {}
     for line in sys.stdin:

@@ -2,7 +2,7 @@
 
     python examples/mlp10.py                                # MNIST, or drawn digits where it can't be had
     python examples/mlp10.py --activation sigmoid --lr 1 --epochs 2
-    python examples/mlp10.py --max-steps 300                # a first look, in seconds
+    python examples/mlp10.py --quick                        # a first look, in seconds, on drawn digits
     python examples/mlp10.py --norm batch --epochs 10 --lr 0.1 --resume
 
 Prints a table, and writes history.json, curves.png (with matplotlib) and a checkpoint for each network to --out.
@@ -119,7 +119,7 @@ def load(options: argparse.Namespace) -> tuple[str, tuple[np.ndarray, ...]]:
             print(f"MNIST can't be had ({str(error).splitlines()[0]}); using drawn digits instead", file=sys.stderr)
             found = data.glyph_dataset(20000, 4000, seed=options.seed)
     elif options.data == "glyphs":
-        found = data.glyph_dataset(20000, 4000, seed=options.seed)
+        found = data.glyph_dataset(*((2000, 500) if options.quick else (20000, 4000)), seed=options.seed)
     else:
         found = getattr(data, options.data)()
     rows = [a.reshape(len(a), -1).astype(np.float32) / 255 for a in (found.x_train, found.x_test)]
@@ -200,7 +200,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("out/mlp10"))
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser.parse_args(arguments)
+    parser.add_argument("--quick", action="store_true", help="60 steps on drawn digits, unless said otherwise")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.max_steps = options.max_steps or 60
+        options.data = "glyphs" if options.data == "auto" else options.data
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from minigrad import (
     checkpoint,
     data,
     devices,
+    dialects,
     dtypes,
     errors,
     gradcheck,
@@ -19,15 +20,17 @@ from minigrad import (
     random,
     scalar,
     tape,
+    testing,
     training,
 )
 from minigrad.autodiff import grad, hvp, jvp, value_and_grad, vjp
 from minigrad.checkpoint import load, save
 from minigrad.elementwise import Elementwise, elementwise
+from minigrad.jit import jit
 from minigrad.ops import *  # noqa: F403
 from minigrad.ops import __all__ as _functions
 from minigrad.ops import methods as _methods  # noqa: F401  (gives Tensor its operators)
-from minigrad.primitive import Abstract, Primitive, Sample, on_device
+from minigrad.primitive import Abstract, Invariance, Primitive, Sample, on_device
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor, Variable, as_tensor, tensor
 
@@ -37,6 +40,7 @@ __all__ = [
     *_functions,
     "Abstract",
     "Elementwise",
+    "Invariance",
     "Primitive",
     "Sample",
     "Tensor",
@@ -47,12 +51,14 @@ __all__ = [
     "checkpoint",
     "data",
     "devices",
+    "dialects",
     "dtypes",
     "elementwise",
     "errors",
     "grad",
     "gradcheck",
     "hvp",
+    "jit",
     "jvp",
     "load",
     "nn",
@@ -67,6 +73,7 @@ __all__ = [
     "scalar",
     "tape",
     "tensor",
+    "testing",
     "training",
     "value_and_grad",
     "vjp",

@@ -23,16 +23,20 @@ _CELLS = {PASSED: "ok", FAILED: "FAILED", INCONCLUSIVE: "?"}
 _HEADS = {
     "cpu float32": "float32",
     "cpu float64": "float64",
+    "invariances": "keeps",
     "central differences": "vjp",
     "complex step": "complex",
-    "second order": "2nd order",
+    "second order": "2nd",
     "bad input": "errors",
 }
 _CHECK_HELP = """\
-columns: infer (promised shapes and dtypes), float32 and float64 (the CPU's kernel against the reference),
-layouts (strided inputs give the same bits), vjp (against central differences), adjoint (jvp against vjp),
-complex (jvp against the complex step), 2nd order (the derivative of the vjp), errors (bad inputs get theirs).
-cells: ok, FAILED, ? (INCONCLUSIVE: the check would not have seen an error), - (there is nothing to check).
+columns: samples (there are enough), infer (promised shapes and dtypes), float32 and float64 (the CPU's kernel against
+the reference), layouts (strided inputs give the same bits), sizes (axes of length 0 and 1), buffers (inputs kept, all
+of the outputs written and nothing else), threads (the same bits from any number), keeps (declared invariances), vjp
+(against central differences), parts (each cotangent and tangent alone), adjoint (jvp against vjp), complex (jvp against
+the complex step), 2nd (the derivative of the vjp), errors (bad inputs get theirs).
+cells: ok, FAILED, ? (INCONCLUSIVE: the check would not have seen an error), (?) (the same, for a reason that a sample
+gives), - (there is nothing to check).
 exit status: 0 if all passed, 1 if a check failed or was inconclusive, or a plugin is broken, 2 for a wrong command.
 """
 
@@ -95,6 +99,10 @@ def _check(options: argparse.Namespace) -> int:
     for report in undone:
         for line in report.lines(failures_only=True):
             print(f"{report.subject}: {line}")
+    for report in reports:
+        for result in report.results:
+            if result.reason:
+                print(f"{report.subject}: {result}")
     for plugin in broken:
         print(plugin.error)
     counts = {v: sum(r.verdict == v for r in reports) for v in (PASSED, FAILED, INCONCLUSIVE)}
@@ -151,7 +159,7 @@ def _run(subjects: Sequence[Primitive], options: argparse.Namespace) -> list[Rep
 
 
 def _row(report: Report, width: int, heads: list[str]) -> str:
-    verdicts = {r.check: _CELLS[r.verdict] for r in report.results}
+    verdicts = {r.check: "(?)" if r.reason else _CELLS[r.verdict] for r in report.results}
     cells = [f"{verdicts.get(c, '-'):^{len(h)}}" for c, h in zip(CHECKS, heads)]
     return f"{report.subject:{width}}  {'  '.join(cells)}  {report.verdict:12}  {report.seconds:7.2f}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import checkpoint, random
+from minigrad import checkpoint, random, tape
 from minigrad.errors import ArgumentTypeError, CheckpointError, ShapeError, TrainingError
 from minigrad.nn import Layer
 from minigrad.optim import Optimizer
@@ -64,19 +64,26 @@ class Run:
         self.seconds = 0.0
         self.totals = dict.fromkeys(["loss", *(name for name, _ in metrics)], 0.0)
         self.trained: list[Variable] = []
+        self.frozen = False  # whether there are Variables that could be trained and are not
+        self.penalized = False
 
     @np.errstate(over="ignore", invalid="ignore")  # numbers that are not finite become a TrainingError
-    def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    def step(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
         """One step, and the loss and metrics of its batch."""
         start = time.perf_counter()
         outputs = self.model(Tensor(x), True)
-        loss = self.loss(outputs, Tensor(y))
+        loss = self.loss(outputs, Tensor(y)) if weight is None else self.loss(outputs, Tensor(y), Tensor(weight))
+        if self.penalized:
+            loss = sum(self.model.losses, loss)
         values = {"loss": loss_value("fit", loss)}
         if not math.isfinite(values["loss"]):
             raise self._not_finite(f"the loss is {values['loss']}", x)
         for name, function in self.metrics:
             values[name] = float(function(outputs.numpy(), y))
-        loss.backward()
+        if self.frozen:
+            self._backward(loss)
+        else:
+            loss.backward()
         self._require_finite_gradients(x)
         self.optimizer.step(self.trained)
         for name, value in values.items():
@@ -92,6 +99,8 @@ class Run:
     def enter_epoch(self) -> None:
         """Look up what to train, without gradients that an earlier backward left there."""
         self.trained = self.model.trainable_variables
+        self.frozen = len(self.trained) < sum(v.trainable for v in self.model.variables.values())
+        self.penalized = bool(self.model.losses)
         self._forget_gradients()
 
     def done(self, max_steps: int | None, callbacks: Sequence[Any]) -> bool:
@@ -133,6 +142,13 @@ class Run:
 
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "generator": _Generators(self.model)}
+
+    def _backward(self, loss: Tensor) -> None:
+        """The gradients of what is trained alone."""
+        for variable, gradient in zip(
+            self.trained, tape.backward([loss], [Tensor(np.ones_like(loss._data))], self.trained)
+        ):
+            variable.grad = gradient
 
     def _require_finite_gradients(self, x: np.ndarray) -> None:
         for variable in self.trained:
@@ -178,4 +194,4 @@ def loss_value(operation: str, loss: Any) -> float:
 
 def _is_finite(flat: np.ndarray) -> bool:
     # The sum of squares takes one pass without a temporary; it may overflow, and where it is long BLAS wakes threads.
-    return (flat.size < 10_000 and math.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())
+    return (flat.size <= 10_000 and math.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())

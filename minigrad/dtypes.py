@@ -25,12 +25,17 @@ def as_dtype(value: Any) -> np.dtype:
         DTypeError: if it names none that tensors have: booleans, integers, real and complex floats.
     """
     try:
-        dtype = np.dtype(value).newbyteorder("=")
+        dtype = native(np.dtype(value))
     except TypeError as error:
         raise DTypeError(f"dtype: {value!r} names no dtype") from error
     if dtype.kind not in "biufc":
         raise DTypeError(f"dtype: tensors hold numbers and booleans, not {dtype}")
     return dtype
+
+
+def native(dtype: np.dtype) -> np.dtype:
+    """The dtype in native byte order: the one object of its kind, so that calls can compare with ``is``."""
+    return np.dtype(dtype.type)
 
 
 def is_differentiable(dtype: np.dtype) -> bool:

@@ -243,7 +243,16 @@ class Elementwise(Primitive):
         n = len(self.inputs)
         shapes: list[list[tuple[int, ...]]] = [[(2, 3)] * n, [(5,)] * n, [()] * n, [(0, 3)] * n]
         shapes.append([(3, 1), (1, 4), *[(4,)] * n][:n])
-        return [Sample(tuple(rng.standard_normal(s) for s in group)) for group in shapes]
+        return [Sample(tuple(off_kinks(rng, s, i) for i, s in enumerate(group))) for group in shapes]
+
+
+def off_kinks(rng: np.random.Generator, shape: tuple[int, ...], i: int = 0) -> np.ndarray:
+    """Normal values for input `i` that are not near 0, other multiples of 0.1, or values of the other inputs.
+
+    That is where elementwise functions have their kinks, across which differences are no derivatives.
+    """
+    offset = (0.03, 0.06, 0.045)[i % 3]
+    return np.asarray(np.round(rng.standard_normal(shape), 1) + offset + rng.uniform(-0.005, 0.005, shape))
 
 
 def broadcast_shape(operation: str, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

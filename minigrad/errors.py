@@ -45,6 +45,10 @@ class UndefinedDerivativeError(GradientError):
     """The derivative that was asked for is declared not to exist."""
 
 
+class CaptureError(MinigradError, RuntimeError):
+    """A function does what `jit` can't record: it reads values that the next call will not have."""
+
+
 class RegistrationError(MinigradError, ValueError):
     """A primitive or a plugin can't be registered as asked."""
 

@@ -1,17 +1,47 @@
-"""Optimizers: SGD with momentum and Nesterov, and Adam. Schedules and gradient clipping."""
+"""Optimizers: SGD with momentum and Nesterov, RMSprop, Adagrad, Adam and AdamW; gradient clipping. Schedules too."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import is_not
 from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes, ops
 from minigrad.errors import ArgumentError, GradientError, MissingRuleError, ShapeError
 from minigrad.ops.noise import number
-from minigrad.ops.state import adam_p, assign_p, momentum_p, sgd_p
-from minigrad.tensor import Tensor, Variable, as_tensor
+from minigrad.ops.state import adam_p, count_p, momentum_p, schedule_p, sgd_p
+from minigrad.ops.updates import adagrad_p, rmsprop_p
+from minigrad.schedules import (
+    cosine_decay,
+    exponential_decay,
+    inverse_time_decay,
+    piecewise_constant,
+    polynomial_decay,
+    step_decay,
+    warm_up,
+)
+from minigrad.tape import no_grad
+from minigrad.tensor import Tensor, Variable
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "clip_by_global_norm",
+    "cosine_decay",
+    "exponential_decay",
+    "inverse_time_decay",
+    "piecewise_constant",
+    "polynomial_decay",
+    "step_decay",
+    "warm_up",
+]
 
 #: A learning rate (a float), or a function from the number of steps taken to one.
 Rate = Any
@@ -20,7 +50,8 @@ Rate = Any
 class Optimizer:
     """Changes Variables along their gradients, in place.
 
-    The learning rate, the count of steps and the slots of each Variable are Variables themselves.
+    The learning rate, the count of steps and the slots of each Variable are Variables themselves. A Variable with a
+    `constraint` gets the values that it gives, after each update.
 
     Args:
         lr: the learning rate, or a schedule: a function of the number of steps taken so far.
@@ -41,8 +72,10 @@ class Optimizer:
         if self.clip_norm == 0:
             raise ArgumentError(f"{type(self).__name__}: clip_norm is {clip_norm!r}, expected a positive number")
         self.slots_each = 0  # how many slots a Variable needs
+        self.slot_value = 0.0  # what slots hold in the beginning
         self.slots: list[tuple[Variable, ...]] = []
         self._variables: list[Variable] = []
+        self._constrained: list[Variable] = []
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Make the slots for these Variables; done by the first `update` if not before.
@@ -54,10 +87,12 @@ class Optimizer:
             if len({id(v) for v in variables}) < len(variables):
                 raise GradientError(f"{type(self).__name__}: a Variable is listed twice, and would be changed twice")
             self._variables = list(variables)
+            self._constrained = [v for v in variables if v.constraint is not None]
             self.slots = [
-                tuple(Variable(np.zeros(v.shape, v.dtype), False) for _ in range(self.slots_each)) for v in variables
+                tuple(Variable(np.full(v.shape, self.slot_value, v.dtype), False) for _ in range(self.slots_each))
+                for v in variables
             ]
-        elif len(variables) != len(self._variables) or any(a is not b for a, b in zip(variables, self._variables)):
+        elif len(variables) != len(self._variables) or any(map(is_not, variables, self._variables)):
             raise GradientError(
                 f"{type(self).__name__}: was built for {len(self._variables)} Variables and got others; "
                 "use a new optimizer for them"
@@ -78,21 +113,39 @@ class Optimizer:
                     f"{type(self).__name__}: gradient {i} has {g.dtype}{g.shape}, expected {v.dtype}{v.shape} "
                     f"as of {v.name or 'its Variable'}"
                 )
+        self._update(variables, gradients)
+
+    def _update(self, variables: Sequence[Variable], gradients: Sequence[Tensor | None]) -> None:
+        """`update` with gradients that fit."""
         self.build(variables)
-        steps = int(self.steps.item())
         if self.schedule is not None:
-            self.lr.assign(_number(self, "the schedule's rate", self.schedule(steps)))
-        assign_p(self.steps, Tensor(np.array(steps + 1)))
-        if self.clip_norm is not None:
-            gradients = clip_by_global_norm(gradients, self.clip_norm)
+            schedule_p(self.lr, self.steps, rule=self._scheduled)
+        count_p(self.steps)
+        gradients = self.clipped(gradients)
         self.change_all([(v, g, slots) for v, g, slots in zip(variables, gradients, self.slots) if g is not None])
+        if self._constrained:
+            _constrain(self._constrained)
+
+    def clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """The gradients as they are used: scaled by `clip_norm`."""
+        return gradients if self.clip_norm is None else clip_by_global_norm(gradients, self.clip_norm)
+
+    def _scheduled(self, steps: int) -> float:
+        """The schedule's rate, once it is known to be one."""
+        assert self.schedule is not None
+        return _number(self, "the schedule's rate", self.schedule(steps))
 
     def step(self, variables: Sequence[Variable]) -> None:
         """`update` with the gradients that ``backward`` left, which are cleared."""
-        gradients = [v.grad for v in variables]
-        for v in variables:
-            v.grad = None
-        self.update(variables, gradients)
+        leaves = [v._node for v in variables]
+        try:
+            gradients = [leaf.grad for leaf in leaves]
+        except AttributeError:
+            fixed = next(v for v in variables if not v.trainable)
+            raise GradientError(f"{type(self).__name__}: {fixed.name or 'a Variable'} is not trainable") from None
+        for leaf in leaves:
+            leaf.grad = None
+        self._update(variables, gradients)
 
     def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         """Change these Variables, by their gradients, and their slots."""
@@ -159,6 +212,68 @@ class SGD(Optimizer):
         momentum_p(variable, slots[0], gradient, self.lr, **options)
 
 
+class RMSprop(Optimizer):
+    """RMSprop: s ← ρ·s + (1−ρ)·g², v ← μ·v + lr·g/√(s + ε), p ← p − v (Tieleman & Hinton 2012, lecture 6e).
+
+    Args:
+        lr: the learning rate, or a schedule.
+        rho: ρ, the decay rate of the average of g², in [0, 1).
+        momentum: μ in [0, 1).
+        epsilon: ε, added to the average under the root.
+        weight_decay, clip_norm: as of Optimizer.
+
+    Raises:
+        ArgumentError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(lr, weight_decay, clip_norm)
+        self.rho, self.momentum = _number(self, "rho", rho, below=1), _number(self, "momentum", momentum, below=1)
+        self.epsilon = _number(self, "epsilon", epsilon)
+        self.slots_each = 2
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        options = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon}
+        rmsprop_p(variable, *slots, gradient, self.lr, **options, weight_decay=self.weight_decay)
+
+
+class Adagrad(Optimizer):
+    """Adagrad: a ← a + g², p ← p − lr·g/√(a + ε) (Duchi, Hazan & Singer 2011).
+
+    Args:
+        lr: the learning rate, or a schedule.
+        start: what a is in the beginning, at least 0.
+        epsilon: ε.
+        weight_decay, clip_norm: as of Optimizer.
+
+    Raises:
+        ArgumentError: for values out of range.
+    """
+
+    def __init__(
+        self,
+        lr: Rate = 0.001,
+        start: float = 0.1,
+        epsilon: float = 1e-7,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ):
+        super().__init__(lr, weight_decay, clip_norm)
+        self.slot_value, self.epsilon = _number(self, "start", start), _number(self, "epsilon", epsilon)
+        self.slots_each = 1
+
+    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+        adagrad_p(variable, *slots, gradient, self.lr, epsilon=self.epsilon, weight_decay=self.weight_decay)
+
+
 class Adam(Optimizer):
     """Adam: p ← p − lr·m̂/(√v̂ + ε), with m̂, v̂ the debiased averages of g and g² (Kingma & Ba 2015, algorithm 1).
 
@@ -217,39 +332,17 @@ def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> lis
         >>> mg.optim.clip_by_global_norm([mg.tensor([3.0]), mg.tensor([4.0])], 1.0)
         [tensor([0.6], dtype=float32), tensor([0.8], dtype=float32)]
     """
-    squares = [float(np.sum(np.square(g.numpy(), dtype=np.float64))) for g in gradients if g is not None]
-    norm = math.sqrt(math.fsum(squares))
-    if norm <= limit:
+    squares = [ops.square(g.astype(dtypes.float64)).sum() for g in gradients if g is not None]
+    if not squares:
         return list(gradients)
-    return [None if g is None else g * as_tensor(np.asarray(limit / norm, g.dtype)) for g in gradients]
+    scale = ops.minimum(limit / ops.sqrt(sum(squares[1:], squares[0])), 1.0)
+    return [None if g is None else g * scale.astype(g.dtype) for g in gradients]
 
 
-def step_decay(lr: float, factor: float, every: int) -> Callable[[int], float]:
-    """lr · factor^⌊step/every⌋, with `every` in steps.
-
-    Example:
-        >>> import minigrad as mg
-        >>> schedule = mg.optim.step_decay(0.1, 0.5, every=100)
-        >>> schedule(0), schedule(99), schedule(200)
-        (0.1, 0.1, 0.025)
-    """
-    if not every >= 1:
-        raise ArgumentError(f"step_decay: every is {every!r}, expected a positive number of steps")
-    return lambda step: lr * factor ** (step // every)
-
-
-def cosine_decay(lr: float, steps: int, final: float = 0.0) -> Callable[[int], float]:
-    """From `lr` to `final` along half a cosine, in `steps` steps (Loshchilov & Hutter 2017).
-
-    Example:
-        >>> import minigrad as mg
-        >>> schedule = mg.optim.cosine_decay(1.0, 100)
-        >>> [round(schedule(step), 3) for step in (0, 50, 100, 200)]
-        [1.0, 0.5, 0.0, 0.0]
-    """
-    if not steps >= 1:
-        raise ArgumentError(f"cosine_decay: steps is {steps!r}, expected a positive number")
-    return lambda step: final + (lr - final) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+def _constrain(variables: Sequence[Variable]) -> None:
+    with no_grad():
+        for v in variables:
+            v.assign(v.constraint(v))  # type: ignore[misc]
 
 
 def _number(optimizer: Optimizer, argument: str, value: Any, below: float = math.inf) -> float:

@@ -48,6 +48,20 @@ class Abstract(NamedTuple):
         return prod(self.shape)
 
 
+class Invariance(NamedTuple):
+    """What a primitive keeps: ``p(*change(*inputs))`` is ``expect(*p(*inputs))``, to rounding.
+
+    Attributes:
+        note: in words, e.g. ``"a shift of x"``.
+        change: takes the inputs as arrays, None where absent, and returns others.
+        expect: takes the outputs as arrays and returns what they become; None if they stay what they are.
+    """
+
+    note: str
+    change: Callable
+    expect: Callable | None = None
+
+
 @dataclass
 class Sample:
     """One use of a primitive: a good one, or a bad one with the error that it must get.
@@ -61,6 +75,11 @@ class Sample:
         wide: the inputs, by name, that stay float64 when the others are cast to the dtype under test.
         exact: the dtypes, by name, in which kernels are held to the rounding of their results alone, however the data
             amplifies rounding of the inputs: for operations that promise to keep their digits on hard data.
+        invariances: what the primitive keeps, here and in general.
+        held: where outputs are frozen, the outputs as a function of tensors, written in primitives, in which the frozen
+            values are the constants that they are here. Derivatives are checked against those of this function.
+        undecided: checks, by name, that can't decide anything here, with the reason for each: a gradient that is 0
+            whatever the input, for one. Without a reason INCONCLUSIVE is not passed.
     """
 
     inputs: tuple
@@ -71,6 +90,9 @@ class Sample:
     differentiable: bool = True
     wide: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
+    invariances: tuple[Invariance, ...] = ()
+    held: Callable | None = None
+    undecided: dict[str, str] = field(default_factory=dict)
 
 
 class _Kernel(NamedTuple):

@@ -150,8 +150,9 @@ class Node:
                     "assign after backward, or compute with a copy"
                 )
         if primitive.saves_outputs:
+            names, frozen = primitive.outputs, primitive.frozen
             saved = [
-                value if is_input else Tensor(value, self, i)
+                value if is_input else Tensor(value, None if frozen and names[i] in frozen else self, i)
                 for (is_input, i), value in zip(primitive.vjp_sources, saved)
             ]
         rule = primitive.vjp_rule

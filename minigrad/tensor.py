@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import weakref
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +13,19 @@ from minigrad import dtypes
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _ndarray = np.ndarray
 next_id = itertools.count(1).__next__  # the order in which nodes were recorded, over all threads
+readers: list = []  # called as reader(tensor, how) before Python reads values: those of a `jit` that is recording
+living: weakref.WeakValueDictionary[int, Variable] = weakref.WeakValueDictionary()  # all Variables, by when made
+
+
+def told(x: Tensor, how: str) -> np.ndarray:
+    """The array of a tensor whose values Python is about to read, once whoever records knows of it."""
+    for reader in tuple(readers):
+        reader(x, how)
+    return x._data
 
 
 class Leaf:
@@ -99,11 +110,13 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only NumPy array that shares memory; ``numpy().copy()`` may be written to."""
-        view = self._data.view()
+        view = (told(self, "numpy()") if readers else self._data).view()
         view.flags.writeable = False
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if readers:
+            told(self, "a NumPy array")
         if copy:
             return np.array(self._data, dtype)
         if dtype is not None and np.dtype(dtype) != self._data.dtype:
@@ -114,6 +127,8 @@ class Tensor:
 
     def __dlpack__(self, **options: Any) -> Any:
         """A DLPack capsule. Consumers that can't take read-only memory are given a copy."""
+        if readers:
+            told(self, "DLPack")
         version = options.get("max_version")
         source = self.numpy() if version is not None and version[0] >= 1 else self._data.copy()
         return source.__dlpack__(**options)
@@ -125,11 +140,11 @@ class Tensor:
         """The value of a tensor of one element, as a Python number."""
         if self._data.size != 1:
             raise ShapeError(f"item: the tensor has shape {self.shape}, expected one element")
-        return self._data.item()
+        return (told(self, "a Python number") if readers else self._data).item()
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""
-        return self._data.tolist()
+        return (told(self, "a list") if readers else self._data).tolist()
 
     def detach(self) -> Tensor:
         """The same values, constant to every derivative. Shares memory."""
@@ -144,12 +159,12 @@ class Tensor:
     def __bool__(self) -> bool:
         if self._data.size != 1:
             raise ShapeError(f"bool: a tensor of shape {self.shape} has no single truth value")
-        return bool(self._data.item())
+        return bool((told(self, "a truth value") if readers else self._data).item())
 
     def __index__(self) -> int:
         if self._data.ndim or self._data.dtype.kind not in "iu":
             raise DTypeError(f"index: {self.dtype}{self.shape} is not an integer scalar")
-        return int(self._data.item())
+        return int((told(self, "an index") if readers else self._data).item())
 
     def __len__(self) -> int:
         if not self._data.ndim:
@@ -207,6 +222,11 @@ class Variable(Tensor):
         dtype: as of `tensor`.
         name: for messages, summaries and checkpoints.
 
+    Attributes:
+        regularizer: a function of the Variable that gives a penalty, which layers list and training adds to the loss;
+            None, or set by ``Layer.add_variable``.
+        constraint: a function from its values to allowed ones, which optimizers apply after each update; likewise.
+
     Example:
         >>> import minigrad as mg
         >>> w = mg.Variable([1.0, 2.0], name="w")
@@ -218,13 +238,16 @@ class Variable(Tensor):
         array([0., 0.], dtype=float32)
     """
 
-    __slots__ = ("name",)
+    __slots__ = ("constraint", "name", "regularizer")
 
     def __init__(self, value: Any, trainable: bool = True, dtype: Any = None, name: str | None = None):
         data = _as_array(value, dtype, copy=True)
         trainable = trainable and dtypes.is_differentiable(data.dtype)
         super().__init__(data, Leaf(data.shape, data.dtype) if trainable else None, 0, [0])
         self.name = name
+        self.regularizer: Callable[[Tensor], Tensor] | None = None
+        self.constraint: Callable[[Tensor], Tensor] | None = None
+        living[next_id()] = self
 
     @property
     def trainable(self) -> bool:
@@ -234,7 +257,9 @@ class Variable(Tensor):
         return f"<Variable {self.name or 'unnamed'}: {super().__repr__()}>"
 
     def __deepcopy__(self, memo: dict) -> Variable:
-        return Variable(self._data, self.trainable, name=self.name)
+        twin = Variable(self._data, self.trainable, name=self.name)
+        twin.regularizer, twin.constraint = deepcopy(self.regularizer, memo), deepcopy(self.constraint, memo)
+        return twin
 
 
 def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tensor:
@@ -274,7 +299,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
 
 def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
     if isinstance(value, Tensor):
-        value = value._data
+        value = told(value, "the values of a new tensor") if readers else value._data
     elif not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__") and not np.isscalar(value):
         value = np.from_dlpack(value)
     given = value if isinstance(value, (np.ndarray, np.generic)) else None
@@ -289,5 +314,5 @@ def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
     elif given is None and array.dtype == dtypes.float64:
         target = dtypes.default_float
     else:
-        target = array.dtype.newbyteorder("=")
+        target = dtypes.native(array.dtype)
     return np.array(array, target, copy=True if copy else None, order="C", subok=False)

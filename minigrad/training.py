@@ -1,12 +1,13 @@
-"""Training: `fit`, `evaluate`, `predict`, callbacks, and the History that they fill."""
+"""Training: `fit`, `evaluate`, `predict`, and the History that they fill. The callbacks' names too."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,14 @@ import numpy as np
 
 from minigrad import _interrupts, data
 from minigrad._run import History, Run, loss_value
+from minigrad.callbacks import (
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+)
 from minigrad.data._arguments import integer
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 from minigrad.nn import Layer, losses
@@ -23,25 +32,18 @@ from minigrad.optim import Optimizer
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor
 
-__all__ = ["Callback", "History", "evaluate", "fit", "predict"]
-
-
-class Callback:
-    """What wants to be told: override what you need.
-
-    Attributes:
-        stop: set it, and ``fit`` stops after the running step.
-        history: the run's History, set by ``fit``; what is put into its ``curves`` survives a resume.
-    """
-
-    stop = False
-    history: History
-
-    def on_step_end(self, step: int, values: dict[str, float]) -> None:
-        """After a step; `step` counts all steps from 1, `values` has ``loss`` and the metrics of the batch."""
-
-    def on_epoch_end(self, epoch: int, values: dict[str, float]) -> None:
-        """After an epoch, counted from 1; `values` as they go into the History."""
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "evaluate",
+    "fit",
+    "predict",
+]
 
 
 def fit(
@@ -53,7 +55,10 @@ def fit(
     loss: Any = "softmax_cross_entropy",
     batch_size: int = 32,
     epochs: int = 1,
-    validation_data: tuple[Any, Any] | None = None,
+    validation_data: tuple[Any, ...] | None = None,
+    validation_split: float = 0.0,
+    sample_weight: Any = None,
+    class_weight: dict[int, float] | None = None,
     metrics: Sequence[Any] = (),
     shuffle: bool = True,
     drop_last: bool = False,
@@ -75,7 +80,10 @@ def fit(
         optimizer: changes the model's trainable Variables.
         loss: a name or a function of output and targets.
         batch_size, epochs, shuffle, seed: the order of samples depends on the seed and the epoch alone.
-        validation_data: (x, y), evaluated after each epoch.
+        validation_data: (x, y) or (x, y, sample_weight), evaluated after each epoch.
+        validation_split: instead, the share of the samples, the last ones, that are kept out of training for this.
+        sample_weight: of shape (n,): the losses' third argument; metrics take no notice.
+        class_weight: by label: factors of the weights of its samples. Labels that are not in it count as 1.
         metrics: names, or functions of outputs and targets as arrays.
         drop_last: leave out a last batch that is smaller than the others.
         max_steps: stop after so many steps in all, also within an epoch.
@@ -116,12 +124,20 @@ def fit(
     path = None if save_to is None else _writable(save_to)
     if resume and path is None:
         raise ArgumentError("fit: resume needs save_to, the file to continue from")
-    x, y = _arrays("fit", model, x, y)
+    x, y, weight = _arrays("fit", model, x, y, sample_weight)
+    if validation_split:
+        if validation_data is not None:
+            raise ArgumentError("fit: got both validation_data and validation_split")
+        (x, y, weight), validation_data = _split(x, y, weight, validation_split)
+    elif validation_data is not None:
+        validation_data = _triple(model, validation_data)
+    if class_weight is not None:
+        weight = _weighted_classes(y, weight, class_weight).astype(model.dtype, copy=False)
+    if weight is not None:
+        _require_weighted(losses.get(loss))
     total = data.number_of_batches(len(x), batch_size, drop_last=drop_last)
     if not total:
         raise ShapeError(f"fit: x has shape {x.shape}, which makes no batch of {batch_size} to train on")
-    if validation_data is not None:
-        validation_data = _pair(model, validation_data)
     run = Run(model, optimizer, losses.get(loss), _named("fit", metrics), path)
     run.settings = {
         "optimizer": type(optimizer).__name__, "metrics": list(run.totals)[1:], "samples": len(x),
@@ -136,18 +152,18 @@ def fit(
     if resume and path is not None and path.exists():
         run.restore(path)
     for callback in callbacks:
-        callback.history = run.history
+        callback.history, callback.model, callback.optimizer = run.history, model, optimizer
+        callback.on_train_begin()
     with _interrupts.between_steps() as interrupted:
         while run.epoch < epochs and not (interrupted.is_set() or run.done(max_steps, callbacks)):
-            order = data.batches(
-                x, y, batch_size, seed=seed, epoch=run.epoch, shuffle=shuffle, drop_last=drop_last, start=run.batch
-            )
+            order = _batches(run, x, y, weight, batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
             _epoch(run, order, total, epochs, max_steps, callbacks, progress, interrupted)
             if interrupted.is_set() or run.batch < total:
                 break
             values = run.close_epoch()
             if validation_data is not None:
-                scores = evaluate(model, *validation_data, loss=loss, metrics=metrics, batch_size=max(batch_size, 256))
+                options: dict[str, Any] = {"loss": loss, "metrics": metrics, "batch_size": max(batch_size, 256)}
+                scores = evaluate(model, *validation_data[:2], sample_weight=validation_data[2], **options)
                 values.update({f"val_{name}": value for name, value in scores.items()})
             run.history.add(**values)
             _say(progress, run.epoch, epochs, values)
@@ -156,6 +172,8 @@ def fit(
             run.save()
         if run.batch:  # stopped within an epoch
             run.save()
+    for callback in callbacks:
+        callback.on_train_end()
     if interrupted.is_set():
         raise run.interrupted()
     return run.history
@@ -170,16 +188,17 @@ def evaluate(
     loss: Any = "softmax_cross_entropy",
     metrics: Sequence[Any] = ("accuracy",),
     batch_size: int = 256,
+    sample_weight: Any = None,
 ) -> dict[str, float]:
     """Loss and metrics of a model on arrays, in inference mode, each weighted by the size of its batch.
 
-    Without samples they are NaN.
+    The loss includes the penalties of regularizers, ``model.losses``. Without samples they are NaN.
 
     Raises:
         ShapeError: if x and y differ in length.
         ArgumentError, ArgumentTypeError: for an unknown loss or metric, or a batch size below 1.
     """
-    x, y = _arrays("evaluate", model, x, y)
+    x, y, weight = _arrays("evaluate", model, x, y, sample_weight)
     batch_size = integer("evaluate", "batch_size", batch_size, 1)
     loss_function = losses.get(loss)
     functions = _named("evaluate", metrics)
@@ -188,10 +207,12 @@ def evaluate(
         for low in range(0, len(x), batch_size):
             batch, targets = x[low : low + batch_size], y[low : low + batch_size]
             outputs = model(Tensor(np.ascontiguousarray(batch)), False)
-            value = loss_function(outputs, Tensor(np.ascontiguousarray(targets)))
+            weights = () if weight is None else (Tensor(weight[low : low + batch_size].copy()),)
+            value = loss_function(outputs, Tensor(np.ascontiguousarray(targets)), *weights)
             totals["loss"] += loss_value("evaluate", value) * len(batch)
             for name, function in functions:
                 totals[name] += float(function(outputs.numpy(), targets)) * len(batch)
+        totals["loss"] += sum(penalty.item() for penalty in model.losses) * len(x)
     return {name: total / len(x) if len(x) else math.nan for name, total in totals.items()}
 
 
@@ -212,6 +233,17 @@ def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def _batches(
+    run: Run, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, batch_size: int, **options: Any
+) -> Iterable[tuple[np.ndarray, ...]]:
+    """What is left of the epoch: batches of inputs and targets, and of weights if there are any."""
+    options = {"epoch": run.epoch, "start": run.batch, **options}
+    if weight is None:
+        return data.batches(x, y, batch_size, **options)
+    order = data.batches(x, np.arange(len(x)), batch_size, **options)
+    return ((batch, y[chosen], weight[chosen]) for batch, chosen in order)
+
+
 def _epoch(
     run: Run,
     order: Any,
@@ -224,9 +256,12 @@ def _epoch(
 ) -> None:
     """The rest of an epoch, or as much of it as there is to do."""
     run.enter_epoch()
+    if not run.batch:
+        for callback in callbacks:
+            callback.on_epoch_begin(run.epoch + 1)
     with _bar(progress, run, total, epochs) as bar:
-        for x, y in order:
-            values = run.step(x, y)
+        for arrays in order:
+            values = run.step(*arrays)
             if bar is not None:
                 bar.update()
                 if run.batch % 20 == 0:
@@ -255,11 +290,18 @@ def _say(progress: bool, epoch: int, epochs: int, values: dict[str, float]) -> N
         print(f"epoch {epoch}/{epochs}  {shown}  {values['steps_per_second']:.0f} steps/s", file=sys.stderr)
 
 
-def _arrays(operation: str, model: Layer, x: Any, y: Any, of: str = "") -> tuple[np.ndarray, np.ndarray]:
+def _arrays(
+    operation: str, model: Layer, x: Any, y: Any, weight: Any = None, of: str = ""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     x, y = _cast(operation, f"x{of}", model, x), _cast(operation, f"y{of}", model, y)
     if len(x) != len(y):
         raise ShapeError(f"{operation}: x{of} has shape {x.shape} and y{of} {y.shape}, expected the same length")
-    return x, y
+    if weight is not None:
+        weight = _cast(operation, f"sample_weight{of}", model, weight)
+        if len(weight) != len(x):
+            raise ShapeError(f"{operation}: sample_weight{of} has shape {weight.shape}, expected ({len(x)},)")
+        weight = weight.astype(model.dtype, copy=False)
+    return x, y, weight
 
 
 def _cast(operation: str, name: str, model: Layer, value: Any) -> np.ndarray:
@@ -271,10 +313,45 @@ def _cast(operation: str, name: str, model: Layer, value: Any) -> np.ndarray:
     return a.astype(model.dtype, copy=False) if a.dtype.kind == "f" else a
 
 
-def _pair(model: Layer, value: Any) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+def _triple(model: Layer, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    if not isinstance(value, (tuple, list)) or len(value) not in (2, 3):
         raise ArgumentTypeError(f"fit: validation_data is {type(value).__name__}, expected a pair (x, y)")
-    return _arrays("fit", model, value[0], value[1], " of validation_data")
+    x, y, weight = value if len(value) == 3 else (*value, None)
+    return _arrays("fit", model, x, y, weight, " of validation_data")
+
+
+def _split(x: np.ndarray, y: np.ndarray, weight: np.ndarray | None, share: float) -> tuple[tuple, tuple]:
+    """What to train on, and the last samples, to validate with."""
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ArgumentError(f"fit: validation_split is {share!r}, expected a number in [0, 1)")
+    n = int(len(x) * (1 - share))
+    if not 0 < n < len(x):
+        raise ShapeError(f"fit: validation_split {share} of {len(x)} samples leaves none on one side")
+    parts = x, y, weight
+    return tuple(None if a is None else a[:n] for a in parts), tuple(None if a is None else a[n:] for a in parts)
+
+
+def _weighted_classes(y: np.ndarray, weight: np.ndarray | None, factors: Any) -> np.ndarray:
+    """The weights times the factor of each sample's label."""
+    if not isinstance(factors, dict):
+        raise ArgumentTypeError(
+            f"fit: class_weight is {type(factors).__name__}, expected a dict from labels to factors"
+        )
+    labels = y.argmax(-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y), -1)[:, 0]
+    if y.ndim > 2 or (y.ndim == 2 and y.shape[1] == 0):
+        raise ShapeError(f"fit: y has shape {y.shape}, expected one label a sample for class_weight")
+    found = np.ones(len(y)) if weight is None else weight.copy()
+    for label, factor in factors.items():
+        found[labels == label] *= factor
+    return found
+
+
+def _require_weighted(loss: Callable) -> None:
+    try:
+        inspect.signature(loss).bind(0, 0, 0)
+    except TypeError as error:
+        name = getattr(loss, "__name__", loss)
+        raise ArgumentTypeError(f"fit: the loss {name} takes no weights of samples as a third argument") from error
 
 
 def _named(operation: str, metrics: Any) -> list[tuple[str, Callable]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import Sample
-from minigrad.errors import DTypeError, ShapeError
+from minigrad import Invariance, Sample
+from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad_norms import formulas
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
@@ -30,8 +30,34 @@ FORMS = {
     "an empty batch": ((0, 3), (0,), (1,)),
     "no channels": ((3, 0), (0,), (1,)),
 }
+#: Those that are tried with other statistics, and with activations.
+_SQUARED = (
+    "batch norm NHWC",
+    "batch norm NCHW",
+    "layer norm",
+    "group norm NHWC",
+    "a parameter for each position",
+    "everything",
+    "one element",
+    "an empty batch",
+)
+_ACTIVATED = (
+    "batch norm (N, C)",
+    "batch norm NCHW",
+    "layer norm",
+    "group norm NCHW",
+    "a parameter for each position",
+    "axes that need a permutation",
+    "an empty batch",
+)
 _CONSTANT = "constant groups without epsilon"
 _WIDE = ("mean", "var", "dmean", "dvar")
+#: Of standardizing without epsilon.
+_KEPT = (
+    Invariance("a shift of x", lambda x, g, b: (x + 3.0, g, b), lambda y, mean, var: (y, mean + 3.0, var)),
+    Invariance("a scale of x", lambda x, g, b: (2.5 * x, g, b), lambda y, mean, var: (y, 2.5 * mean, 6.25 * var)),
+    Invariance("another order", lambda x, g, b: (x[::-1], g, b), lambda y, mean, var: (y[::-1], mean, var)),
+)
 
 
 def _hard(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, float]]:
@@ -52,10 +78,8 @@ def _hard(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray, float]]:
 
 def _cases(rng: np.random.Generator) -> Iterator[tuple[Any, Any, Any, dict, str, bool]]:
     """x, γ, β, params, note, and whether derivatives can be checked there by differences."""
-    for note, (shape, axes, parameter_axes) in FORMS.items():
-        x = np.asarray(rng.standard_normal(shape))
-        gamma, beta = (np.asarray(rng.standard_normal([shape[a] for a in parameter_axes])) for _ in range(2))
-        yield x, gamma, beta, {"axes": axes, "parameter_axes": parameter_axes, "epsilon": 0.1}, note, True
+    for note in FORMS:
+        yield *_of_form(rng, note), note, True
     params = {"axes": (0,), "parameter_axes": (1,), "epsilon": 0.05}
     x, gamma, beta = rng.standard_normal((4, 3)), rng.standard_normal(3), rng.standard_normal(3)
     gamma[1] = 0.0
@@ -65,9 +89,52 @@ def _cases(rng: np.random.Generator) -> Iterator[tuple[Any, Any, Any, dict, str,
     for note, values, epsilon in _hard(rng):
         yield values, gamma, beta, {**params, "epsilon": epsilon}, note, False
     yield np.full((8, 3), 0.1), gamma, beta, {**params, "epsilon": 0.0}, _CONSTANT, False
+    for statistic in ("mean_square", "sum_square"):
+        for note in _SQUARED:
+            yield *_of_form(rng, note, statistic=statistic), f"{statistic}, {note}", True
+        for note, values, epsilon in _hard(rng):
+            yield (
+                values,
+                gamma,
+                beta,
+                {**params, "epsilon": epsilon, "statistic": statistic},
+                f"{statistic}, {note}",
+                False,
+            )
+    for activation in formulas.ACTIVATIONS:
+        for note in _ACTIVATED:
+            yield *_of_form(rng, note, activation=activation), f"{activation}, {note}", True
+        yield x, np.array([1.0, 0.3, 4.0]), None, {**params, "activation": activation}, f"{activation}, no β", True
+        at_kinks = {**params, "epsilon": 0.0, "activation": activation}
+        yield np.zeros((4, 3)), None, np.array([0.0, 6.0, -1.0]), at_kinks, f"{activation}, at kinks", False
     big = rng.standard_normal((3, 1025, 33))
+    several: tuple[tuple[str, str | None], ...]
+    several = (("mean_square", "relu6"), ("sum_square", None), ("variance", "tanh"))
+    for statistic, activated in several:
+        options: dict[str, Any] = {
+            "parameter_axes": (2,),
+            "epsilon": 1e-3,
+            "statistic": statistic,
+            "activation": activated,
+        }
+        for axes in ((0, 1), (2,)):
+            yield 3 * big, None, None, {"axes": axes, **options}, f"several chunks, {statistic}, {activated}", False
     yield big, None, None, {"axes": (0, 1), "parameter_axes": (2,), "epsilon": 1e-3}, "several chunks", False
     yield big, None, None, {"axes": (2,), "parameter_axes": (2,), "epsilon": 1e-3}, "several chunks of rows", False
+
+
+def _of_form(rng: np.random.Generator, note: str, **options: Any) -> tuple[Any, Any, Any, dict]:
+    shape, axes, parameter_axes = FORMS[note]
+    params = {"axes": axes, "parameter_axes": parameter_axes, "epsilon": 0.1, **options}
+    while True:
+        x = np.asarray(rng.standard_normal(shape))
+        gamma, beta = (np.asarray(rng.standard_normal([shape[a] for a in parameter_axes])) for _ in range(2))
+        if "activation" not in options:
+            return x, gamma, beta, params
+        gamma, beta = 4 * gamma, 2 + beta  # y on both sides of both kinks, none of it where differences would see one
+        z = formulas.standardize(np, x, gamma, beta, **{**params, "activation": None})[0]
+        if (np.minimum(np.abs(z), np.abs(z - 6)) > 0.05).all():
+            return x, gamma, beta, params
 
 
 def _exact(note: str, smooth: bool) -> tuple[str, ...]:
@@ -76,7 +143,7 @@ def _exact(note: str, smooth: bool) -> tuple[str, ...]:
 
 def _moments_of(x: np.ndarray, params: dict) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(all="ignore"):
-        mean, var = formulas.moments(np, x, params["axes"])
+        mean, var = formulas.moments(np, x, params["axes"], params.get("statistic", "variance"))
     return np.asarray(mean), np.asarray(var)
 
 
@@ -84,16 +151,22 @@ def _moments_of(x: np.ndarray, params: dict) -> tuple[np.ndarray, np.ndarray]:
 def _(rng):
     for x, gamma, beta, params, note, smooth in _cases(rng):
         yield Sample((x, gamma, beta), params, note=note, differentiable=smooth, exact=_exact(note, smooth))
+    params = {"axes": (0,), "parameter_axes": (1,), "epsilon": 0.0}
+    inputs = rng.standard_normal((6, 3)), rng.standard_normal(3), rng.standard_normal(3)
+    yield Sample(inputs, params, note="what is kept", invariances=_KEPT)
     params = {"axes": (0,), "parameter_axes": (1,), "epsilon": 1e-3}
     yield Sample((np.ones((4, 3)), np.ones(4), None), params, error=ShapeError, match=r"gamma has shape \(4,\)")
     yield Sample((np.ones((4, 3)), None, np.ones(3, "f4")), params, error=DTypeError, match="beta has dtype float32")
     yield Sample((np.ones((4, 3), int), None, None), params, error=DTypeError, match="x has dtype int64")
+    for unknown in ({"statistic": "median"}, {"activation": "gelu"}):
+        (name,) = unknown
+        yield Sample((np.ones((4, 3)), None, None), {**params, **unknown}, error=ArgumentError, match=f"{name} is '")
 
 
 @moments_p.samples
 def _(rng):
     for x, gamma, _beta, params, note, smooth in _cases(rng):
-        if gamma is not None:
+        if gamma is not None and not {"statistic", "activation"} & set(params):
             yield Sample((x,), {"axes": params["axes"]}, note=note, differentiable=smooth, exact=_exact(note, smooth))
 
 
@@ -101,6 +174,7 @@ def _(rng):
 def _(rng):
     for x, gamma, beta, params, note, smooth in _cases(rng):
         statistics = _moments_of(x, params)
+        params = {k: v for k, v in params.items() if k != "statistic"}
         yield Sample(
             (x, gamma, beta, *statistics),
             params,
@@ -121,7 +195,8 @@ def _(rng):
         mean, var = _moments_of(x, params)
         cotangents = [np.asarray(rng.standard_normal(mean.shape)) if i % 3 else None for _ in range(2)]
         wants = ((True, True, True), (True, False, False), (False, True, True))[i % 3 if i > 4 else 0]
-        inputs = (dy, x, gamma, mean, var, *cotangents)
+        beta = _beta if params.get("activation") else None
+        inputs = (dy, x, gamma, beta, mean, var, *cotangents)
         yield Sample(
             inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE
         )
@@ -134,7 +209,9 @@ def _(rng):
         wants = ((True,) * 5, (True, False, False, True, True), (False, True, True, False, False))[
             i % 3 if i > 4 else 0
         ]
-        inputs = (dy, x, gamma, *_moments_of(x, params))
+        beta = _beta if params.get("activation") else None
+        inputs = (dy, x, gamma, beta, *_moments_of(x, params))
+        params = {k: v for k, v in params.items() if k != "statistic"}
         yield Sample(
             inputs, {**params, "wants": wants}, note=note, differentiable=smooth, exact=_exact(note, smooth), wide=_WIDE
         )

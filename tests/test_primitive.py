@@ -175,7 +175,7 @@ def test_the_plan_cache_is_bounded():
 
 def test_a_planned_kernel_is_made_once_for_each_combination_of_shapes_dtypes_and_params():
     made = []
-    scaled = mg.Primitive("planned::scaled", override=True)
+    scaled = mg.Primitive("tests::scaled", override=True)
 
     @scaled.infer
     def _(x, *, factor):
@@ -199,5 +199,5 @@ def test_a_planned_kernel_is_made_once_for_each_combination_of_shapes_dtypes_and
 
 
 def test_a_reference_kernel_is_not_planned():
-    with pytest.raises(RegistrationError, match="planned::reference: the reference kernel"):
-        mg.Primitive("planned::reference", override=True).kernel("reference", planned=True)
+    with pytest.raises(RegistrationError, match="tests::reference: the reference kernel"):
+        mg.Primitive("tests::reference", override=True).kernel("reference", planned=True)

@@ -1,4 +1,4 @@
-"""Batch norm, forward and backward, in training mode: gradients for x, gamma and beta from a random cotangent."""
+"""Normalizations, forward and backward in training mode: gradients for x and parameters from a random cotangent."""
 
 from __future__ import annotations
 
@@ -6,100 +6,132 @@ from math import prod
 from typing import Any
 
 from bench.case import Case, Work
+from bench.copying import share_of_copy
 
-TITLE = "batch norm forward + backward, float32, training mode, gradients for x, gamma and beta"
+TITLE = "normalization forward + backward, float32, gradients for x and the parameters"
 EPSILON = 1e-3
+LARGE = 8 << 20  # bytes from which an array is beyond the caches, and memory is what counts
 
-# Shapes that must be faster than every peer by half, then those that must not be slower.
-_FIRST = [
-    ((60, 100), -1),
-    ((128, 1024), -1),
-    ((8192, 1024), -1),
-    ((32, 32, 32, 64), -1),
-    ((32, 64, 32, 32), 1),
+# kind, shape, channel axis, groups
+_CASES = [
+    ("batch", (60, 100), -1, 0),
+    ("batch", (128, 1024), -1, 0),
+    ("batch", (8192, 1024), -1, 0),
+    ("batch", (32, 32, 32, 64), -1, 0),
+    ("batch", (32, 64, 32, 32), 1, 0),
+    ("layer", (64, 768), -1, 0),
+    ("layer", (4096, 768), -1, 0),
+    ("layer", (8192, 1024), -1, 0),
+    ("rms", (8192, 1024), -1, 0),
+    ("group", (32, 26, 26, 10), -1, 5),
+    ("group", (32, 64, 32, 32), 1, 32),
+    ("group", (32, 32, 32, 64), -1, 32),
+    ("instance", (16, 64, 64, 64), 1, 64),
+    ("instance", (16, 64, 64, 64), -1, 64),
+    ("weight", (784, 1024), -1, 0),
+    ("weight", (3, 3, 256, 256), -1, 0),
+    ("batch", (32, 64), -1, 0),
+    ("batch", (256, 512), -1, 0),
+    ("batch", (2048, 256), -1, 0),
+    ("batch", (8, 4096), -1, 0),
+    ("batch", (64, 14, 14, 256), -1, 0),
+    ("batch", (64, 256, 14, 14), 1, 0),
+    ("batch", (16, 512, 7, 7), 1, 0),
+    ("batch", (8, 3, 64, 64), 1, 0),
+    ("batch", (128, 32, 8, 8), 1, 0),
 ]
-_MORE = [
-    ((32, 64), -1),
-    ((256, 512), -1),
-    ((2048, 256), -1),
-    ((8, 4096), -1),
-    ((64, 14, 14, 256), -1),
-    ((64, 256, 14, 14), 1),
-    ((16, 512, 7, 7), 1),
-    ((8, 3, 64, 64), 1),
-    ((128, 32, 8, 8), 1),
-]
+_FIRST = 5  # of these, batch norm must be ahead by half; elsewhere it must not be behind
 
 
 def cases(quick: bool) -> list[Case]:
-    """A row a shape."""
-    chosen = [(s, c, 1.5) for s, c in _FIRST] + [(s, c, 1.0) for s, c in _MORE]
-    chosen = [chosen[0], chosen[5]] if quick else chosen
-    return [Case(_name(s, c), {"shape": s, "axis": c % len(s)}, faster=target) for s, c, target in chosen]
+    """A row for each kind and shape."""
+    rows = []
+    for i, (kind, shape, axis, groups) in enumerate(_CASES):
+        data = {"kind": kind, "shape": shape, "axis": axis % len(shape), "groups": groups}
+        rows.append(Case(_name(kind, shape, axis, groups), data, faster=1.5 if i < _FIRST else 1.0))
+    return [rows[0], rows[5], rows[9]] if quick else rows
 
 
 def with_minigrad(case: Case) -> Work:
     import minigrad as mg
-    import minigrad_norms as norms
 
-    shape, axis = case.data["shape"], case.data["axis"]
-    axes = tuple(a for a in range(len(shape)) if a != axis)
-    arrays = _arrays(case)
-    x, gamma, beta = (mg.tensor(a, requires_grad=True) for a in arrays[:3])
-    ct = mg.tensor(arrays[3])
+    x, *parameters, ct = _arrays(case)
+    leaves = [mg.tensor(a, requires_grad=True) for a in (x, *parameters)]
+    ct = mg.tensor(ct)
+    function = _ours(case)
 
     def run() -> Any:
-        x.grad = gamma.grad = beta.grad = None
-        y, _, _ = norms.standardize(x, gamma, beta, axes=axes, parameter_axes=(axis,), epsilon=EPSILON)
+        for leaf in leaves:
+            leaf.grad = None
+        y = function(*leaves)
         y.backward(ct)
         return y
 
     def check() -> list[float]:
         import numpy as np
 
-        return _digest([run().numpy(), *(np.asarray(t.grad) for t in (x, gamma, beta))], axis)
+        return _digest([run().numpy(), *(np.asarray(t.grad) for t in leaves)])
 
-    return Work(run, check=check, columns={"kernels": Work(_kernels(arrays, axes, axis))})
+    columns = {}
+    if x.nbytes > LARGE:  # x in, y out; x and dy in, dx out
+        columns["share of copy [%]"] = Work(value=lambda: share_of_copy(run, x.nbytes, 5, _threads()))
+    return Work(run, check=check, columns=columns)
 
 
-def _kernels(arrays: list, axes: tuple[int, ...], axis: int) -> Any:
-    """The two kernels by themselves, on buffers that are there already."""
-    import numpy as np
+def _ours(case: Case) -> Any:
+    import minigrad_norms as norms
 
-    from minigrad_norms.kernels import form as forms
-    from minigrad_norms.kernels import standardize_cpu as kernels
-
-    x, gamma, beta, ct = arrays
-    table = forms.affine(x.shape, axes, (axis,))
-    plan = kernels.plan_for(forms.canonical(x.shape, axes), table, table)
-    mean, var, work = np.empty(x.shape[axis]), np.empty(x.shape[axis]), np.empty(plan.workspace)
-    y, dx, dgamma, dbeta = (np.empty_like(a) for a in (x, x, gamma, beta))
-
-    def run() -> None:
-        kernels.forward(y, mean, var, work, x, gamma, beta, plan, EPSILON)
-        kernels.backward(dx, dgamma, dbeta, work, ct, x, mean, var, gamma, plan, EPSILON, None, None)
-
-    return run
+    shape, axis, groups = case.data["shape"], case.data["axis"], case.data["groups"]
+    axes = tuple(a for a in range(len(shape)) if a != axis)
+    return {
+        "batch": lambda x, g, b: norms.standardize(x, g, b, axes=axes, parameter_axes=axis, epsilon=EPSILON)[0],
+        "layer": lambda x, g, b: norms.layer_norm(x, g, b, axis=axis, epsilon=EPSILON),
+        "rms": lambda x, g: norms.rms_norm(x, g, axis=axis, epsilon=EPSILON),
+        "group": lambda x, g, b: norms.group_norm(x, g, b, groups=groups, axis=axis, epsilon=EPSILON),
+        "instance": lambda x, g, b: norms.instance_norm(x, g, b, axis=axis, epsilon=EPSILON),
+        "weight": lambda v, g: norms.weight_norm(v, g, axis=axis),
+    }[case.data["kind"]]
 
 
 def with_torch(case: Case) -> Work:
+    return _with_torch(case, lambda function: function)
+
+
+def with_torch_compile(case: Case) -> Work:
+    import torch
+
+    return _with_torch(case, torch.compile)
+
+
+def _with_torch(case: Case, compiled: Any) -> Work:
     import torch
     import torch.nn.functional as F
 
     torch.set_num_threads(_threads())
-    channels_last = len(case.data["shape"]) == 4 and case.data["axis"] == 3
-    x, gamma, beta, ct = (torch.from_numpy(a) for a in _arrays(case))
-    if channels_last:  # torch's view of NHWC memory
+    axis, groups, ndim = case.data["axis"], case.data["groups"], len(case.data["shape"])
+    x, *parameters, ct = (torch.from_numpy(a) for a in _arrays(case))
+    last = ndim == 4 and axis == 3 and case.data["kind"] != "weight"
+    if last:  # torch's view of NHWC memory
         x, ct = x.permute(0, 3, 1, 2), ct.permute(0, 3, 1, 2)
-    for t in (x, gamma, beta):
-        t.requires_grad_()
+    leaves = [t.requires_grad_() for t in (x, *parameters)]
+    function = compiled(
+        {
+            "batch": lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True, eps=EPSILON),
+            "layer": lambda x, g, b: F.layer_norm(x, g.shape, g, b, eps=EPSILON),
+            "rms": lambda x, g: F.rms_norm(x, g.shape, g, eps=EPSILON),
+            "group": lambda x, g, b: F.group_norm(x, groups, g, b, eps=EPSILON),
+            "instance": lambda x, g, b: F.instance_norm(x, None, None, g, b, True, eps=EPSILON),
+            "weight": lambda v, g: torch._weight_norm(v, g.reshape((1,) * (ndim - 1) + (-1,)), ndim - 1),
+        }[case.data["kind"]]
+    )
 
     def run() -> Any:
-        y = F.batch_norm(x, None, None, gamma, beta, training=True, eps=EPSILON)
-        return y, *torch.autograd.grad(y, (x, gamma, beta), ct)
+        y = function(*leaves)
+        return y, *torch.autograd.grad(y, leaves, ct)
 
     def check() -> list[float]:
-        return _digest([t.detach().numpy() for t in run()], 1)
+        arrays = [t.detach() for t in run()]
+        return _digest([(t.permute(0, 2, 3, 1) if last and t.ndim == 4 else t).numpy() for t in arrays])
 
     return Work(run, check=check)
 
@@ -108,21 +140,35 @@ def with_jax(case: Case) -> Work:
     import jax
     import jax.numpy as jnp
 
-    axis, shape = case.data["axis"], case.data["shape"]
-    axes = tuple(a for a in range(len(shape)) if a != axis)
-    broadcast = tuple(-1 if a == axis else 1 for a in range(len(shape)))
+    kind, shape, axis, groups = (case.data[k] for k in ("kind", "shape", "axis", "groups"))
+    ndim = len(shape)
     arrays = [jax.device_put(a) for a in _arrays(case)]
+    cut = (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]) if groups else shape
+    per_sample = kind in ("group", "instance")
+    reduced = {
+        "batch": tuple(a for a in range(ndim) if a != axis),
+        "weight": tuple(a for a in range(ndim) if a != axis),
+        "layer": (axis,),
+        "rms": (axis,),
+    }.get(kind, tuple(a for a in range(1, len(cut)) if a != axis))
+    standing = [1] * len(cut)
+    for a in (axis, axis + 1) if per_sample else (axis,):
+        standing[a] = cut[a]
 
-    def formula(x: Any, gamma: Any, beta: Any) -> Any:
-        mean = jnp.mean(x, axes, keepdims=True)
-        centred = x - mean
-        var = jnp.mean(centred * centred, axes, keepdims=True)
-        return centred * (jax.lax.rsqrt(var + EPSILON) * gamma.reshape(broadcast)) + beta.reshape(broadcast)
+    def formula(x: Any, gamma: Any, beta: Any = 0.0) -> Any:
+        x = x.reshape(cut)
+        gamma = gamma.reshape(standing)
+        beta = beta if isinstance(beta, float) else beta.reshape(standing)
+        if kind == "weight":
+            return (x * (gamma * jax.lax.rsqrt(jnp.sum(x * x, reduced, keepdims=True)))).reshape(shape)
+        centred = x if kind == "rms" else x - jnp.mean(x, reduced, keepdims=True)
+        var = jnp.mean(centred * centred, reduced, keepdims=True)
+        return (centred * (jax.lax.rsqrt(var + EPSILON) * gamma) + beta).reshape(shape)
 
     @jax.jit
-    def step(x: Any, gamma: Any, beta: Any, ct: Any) -> Any:
-        y, pull = jax.vjp(formula, x, gamma, beta)
-        return y, *pull(ct)
+    def step(*given: Any) -> Any:
+        y, pull = jax.vjp(formula, *given[:-1])
+        return y, *pull(given[-1])
 
     def run() -> Any:
         return jax.block_until_ready(step(*arrays))
@@ -130,36 +176,38 @@ def with_jax(case: Case) -> Work:
     def check() -> list[float]:
         import numpy as np
 
-        return _digest([np.asarray(a) for a in run()], axis)
+        return _digest([np.asarray(a) for a in run()])
 
     return Work(run, check=check)
 
 
 def _arrays(case: Case) -> list:
-    """x, gamma, beta and the cotangent: the same for every peer."""
+    """x, the parameters and the cotangent: the same for every peer."""
     import numpy as np
 
     rng = np.random.default_rng(prod(case.data["shape"]))
-    shape, channels = case.data["shape"], case.data["shape"][case.data["axis"]]
+    kind, shape, channels = case.data["kind"], case.data["shape"], case.data["shape"][case.data["axis"]]
     x, ct = (rng.standard_normal(shape, np.float32) for _ in range(2))
-    gamma, beta = (rng.standard_normal(channels, np.float32) for _ in range(2))
-    return [2 * x + 1, gamma, beta, ct]
+    parameters = [rng.standard_normal(channels, np.float32) for _ in range(1 if kind in ("rms", "weight") else 2)]
+    return [2 * x + 1, *parameters, ct]
 
 
-def _digest(arrays: list, axis: int) -> list[float]:
-    """A few numbers that are wrong if the arrays are: each channel's mean square, and some of the gradients."""
+def _digest(arrays: list) -> list[float]:
+    """Some elements of each array, from all over it, on the scale of 1."""
     import numpy as np
 
-    y, dx, dgamma, dbeta = arrays
-    axes = tuple(a for a in range(y.ndim) if a != axis)
-    squares = [np.mean(np.square(a, dtype=np.float64), axes)[:4] for a in (y, dx)]
-    scale = np.sqrt(y.size / y.shape[axis])
-    return [float(v) for v in np.concatenate([*squares, dgamma[:4] / scale, dbeta[:4] / scale])]
+    found = []
+    for i, a in enumerate(arrays):
+        flat = np.ascontiguousarray(a).reshape(-1)
+        scale = np.sqrt(arrays[0].size / a.size) if i > 1 else 1.0
+        found += [float(v) / scale for v in flat[:: max(1, flat.size // 7)][:7]]
+    return found
 
 
-def _name(shape: tuple[int, ...], axis: int) -> str:
-    layout = {(2, -1): "", (4, -1): " NHWC", (4, 1): " NCHW"}[len(shape), axis]
-    return f"({', '.join(map(str, shape))}){layout}"
+def _name(kind: str, shape: tuple[int, ...], axis: int, groups: int) -> str:
+    layout = {(4, -1): " NHWC", (4, 1): " NCHW"}.get((len(shape), axis), "") if kind != "weight" else ""
+    of = f" in {groups}" if kind == "group" else ""
+    return f"{kind} ({', '.join(map(str, shape))}){layout}{of}"
 
 
 def _threads() -> int:

@@ -1,163 +1,138 @@
-"""A whole training step: forward, softmax cross-entropy, backward, SGD; input -> (dense -> norm -> relu) x 10 -> 10."""
+"""A whole training step: forward, softmax cross-entropy, backward, update; ten-layer networks and small convnets."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
+from bench import training
 from bench.case import Case, Work
+from bench.training import EPSILON, MOMENTUM, RATES, Network
 
-TITLE = "training step of a 10-layer network: forward, cross-entropy, backward, SGD; torch eager, jax.jit"
-FEATURES, CLASSES, LAYERS = 784, 10, 10
-RATE, EPSILON, MOMENTUM = 0.01, 1e-3, 0.99
+TITLE = (
+    "training step: forward, cross-entropy, backward, update; minigrad under jit, torch eager, torch.compile, jax.jit"
+)
+
+# Name, network with arguments, batch, and the most it may take as a share of the fastest peer's time.
+_NETWORKS: list[tuple[str, str, dict, int, float]] = [
+    ("width 100, batch 60, batch norm", "mlp", {"width": 100, "norm": True}, 60, 0.60),
+    ("width 100, batch 60, no norm", "mlp", {"width": 100, "norm": False}, 60, 0.60),
+    ("width 512, batch 128, batch norm", "mlp", {"width": 512, "norm": True}, 128, 0.90),
+    ("width 512, batch 128, no norm", "mlp", {"width": 512, "norm": False}, 128, 0.90),
+    ("MNIST convnet, group norm, batch 32", "mnist", {"norm": "group"}, 32, 0.60),
+    ("MNIST convnet, layer norm, batch 32", "mnist", {"norm": "layer"}, 32, 0.65),
+    ("MNIST convnet, instance norm, batch 32", "mnist", {"norm": "instance"}, 32, 0.65),
+    ("CIFAR LeNet, batch 32", "lenet", {"weight_norm": False}, 32, 0.75),
+    ("CIFAR LeNet, weight norm, batch 32", "lenet", {"weight_norm": True}, 32, 0.75),
+]
 
 
 def cases(quick: bool) -> list[Case]:
-    """Rows by width, batch size and whether there is batch norm."""
-    rows = [
-        Case("width 100, batch 60, batch norm", {"width": 100, "batch": 60, "norm": True}, faster=1.0, against="torch"),
-        Case("width 100, batch 60, no norm", {"width": 100, "batch": 60, "norm": False}),
-        Case("width 512, batch 128, batch norm", {"width": 512, "batch": 128, "norm": True}),
-        Case("width 512, batch 128, no norm", {"width": 512, "batch": 128, "norm": False}),
-    ]
+    """A row a network."""
+    rows = []
+    for name, kind, arguments, batch, share in _NETWORKS:
+        rows.append(Case(name, {"kind": kind, "arguments": arguments, "batch": batch}, faster=round(1 / share, 2)))
     return rows[:1] if quick else rows
 
 
 def with_minigrad(case: Case) -> Work:
-    step = minigrad_step(**case.data)
-    return Work(step, check=_losses(minigrad_step(**case.data)))
+    network, batch = _network(case)
+    step, eager = (step_of(network, batch, jit) for jit in (True, False))
+    return Work(step, check=_losses(step_of(network, batch, True)), columns={"eager": Work(eager)})
 
 
 def with_torch(case: Case) -> Work:
-    step = torch_step(**case.data)
-    return Work(step, check=_losses(torch_step(**case.data)))
+    return _work(lambda: training.torch_step(*_network(case)))
+
+
+def with_torch_compile(case: Case) -> Work:
+    return _work(lambda: training.torch_step(*_network(case), compiled=True))
 
 
 def with_jax(case: Case) -> Work:
-    step = jax_step(**case.data)
-    return Work(step, check=_losses(jax_step(**case.data)))
+    return _work(lambda: training.jax_step(*_network(case)))
 
 
-def minigrad_step(width: int = 100, batch: int = 60, norm: bool = True) -> Callable[[], float]:
+def minigrad_step() -> Callable[[], float]:
+    """An eager step of the first network."""
+    return step_of(training.mlp(), 60, False)
+
+
+def torch_step() -> Callable[[], float]:
+    """The same in torch."""
+    return training.torch_step(training.mlp(), 60)
+
+
+def jax_step() -> Callable[[], float]:
+    """The same in jax."""
+    return training.jax_step(training.mlp(), 60)
+
+
+def step_of(network: Network, batch: int, jit: bool) -> Callable[[], float]:
     """A function that takes one step and returns the loss before it."""
     import minigrad as mg
+    from minigrad import nn
+
+    x, y = training.data(network, batch)
+    model = _model(network)
+    model(mg.tensor(x[:2]))  # makes the Variables
+    kernels = iter(training.kernels(network))
+    for layer in model.items:
+        inner = getattr(layer, "layer", layer)
+        if isinstance(inner, (nn.Dense, nn.Conv2D)):
+            kernel = next(kernels)
+            (layer.v if inner is not layer else layer.kernel).assign(mg.tensor(kernel))
+            if inner is not layer:
+                layer.g.assign(mg.tensor((kernel.reshape(-1, kernel.shape[-1]) ** 2).sum(0) ** 0.5))
+    variables = model.trainable_variables
+    rate = RATES[network.optimizer]
+    optimizer: Any = mg.optim.SGD(rate) if network.optimizer == "sgd" else mg.optim.Adam(rate)
+
+    def update(x: Any, y: Any) -> Any:
+        loss = nn.losses.softmax_cross_entropy(model(x, True), y)
+        loss.backward()
+        optimizer.step(variables)
+        return loss
+
+    function = mg.jit(update) if jit else update
+    return lambda: function(mg.Tensor(x), mg.Tensor(y)).item()
+
+
+def _model(network: Network) -> Any:
     import minigrad_norms as norms
     from minigrad import nn
 
-    x, y = _data(batch)
-    kernels = _kernels(width)
+    made: dict[str, Callable[[], Any]] = {
+        "batch": lambda: norms.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON),
+        "group": lambda: norms.GroupNormalization(groups=5, axis=3, epsilon=EPSILON),
+        "layer": lambda: norms.LayerNormalization(axis=3, epsilon=EPSILON),
+        "instance": lambda: norms.InstanceNormalization(axis=3, epsilon=EPSILON),
+    }
     layers: list[Any] = []
-    for _ in range(LAYERS):
-        layers += [nn.Dense(width, use_bias=not norm)]
-        layers += [norms.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON)] if norm else []
-        layers += [nn.Activation("relu")]
-    model = nn.Sequential([*layers, nn.Dense(CLASSES)])
-    model(mg.tensor(x[:2]))  # makes the Variables
-    for layer, kernel in zip([item for item in model.items if isinstance(item, nn.Dense)], kernels):
-        layer.kernel.assign(mg.tensor(kernel))
-    variables = model.trainable_variables
-    optimizer = mg.optim.SGD(RATE)
-
-    def step() -> float:
-        loss = nn.losses.softmax_cross_entropy(model(mg.Tensor(x), True), mg.Tensor(y))
-        loss.backward()
-        optimizer.step(variables)
-        return loss.item()
-
-    return step
+    for stage in network.stages:
+        if stage.kind in ("dense", "conv"):
+            if stage.kind == "dense":
+                layer: Any = nn.Dense(stage.shape[-1], use_bias=stage.bias)
+            else:
+                layer = nn.Conv2D(stage.shape[-1], stage.shape[0], use_bias=stage.bias)
+            layers.append(norms.WeightNormalization(layer, data_init=False) if network.weight_norm else layer)
+        elif stage.kind == "norm":
+            layers.append(made[stage.norm]())
+        else:
+            layers.append(
+                {"relu": lambda: nn.Activation("relu"), "pool": nn.MaxPooling2D, "flatten": nn.Flatten}[stage.kind]()
+            )
+    return nn.Sequential(layers)
 
 
-def torch_step(width: int = 100, batch: int = 60, norm: bool = True) -> Callable[[], float]:
-    """As `minigrad_step`, in torch's usual words."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    x, y = (torch.from_numpy(a) for a in _data(batch))
-    kernels = _kernels(width)
-    layers: list[Any] = []
-    for i in range(LAYERS):
-        layers += [nn.Linear(width if i else FEATURES, width, bias=not norm)]
-        layers += [nn.BatchNorm1d(width, eps=EPSILON, momentum=1 - MOMENTUM)] if norm else []
-        layers += [nn.ReLU()]
-    model = nn.Sequential(*layers, nn.Linear(width, CLASSES))
-    with torch.no_grad():
-        for layer, kernel in zip([m for m in model if isinstance(m, nn.Linear)], kernels):
-            layer.weight.copy_(torch.from_numpy(kernel).T)
-            if layer.bias is not None:
-                layer.bias.zero_()
-    optimizer = torch.optim.SGD(model.parameters(), RATE)
-    criterion = nn.CrossEntropyLoss()
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = criterion(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+def _network(case: Case) -> tuple[Network, int]:
+    return getattr(training, case.data["kind"])(**case.data["arguments"]), case.data["batch"]
 
 
-def jax_step(width: int = 100, batch: int = 60, norm: bool = True) -> Callable[[], float]:
-    """As `minigrad_step`, with the whole step in one jit."""
-    import jax
-    import jax.numpy as jnp
-
-    x, y = (jax.device_put(a) for a in _data(batch))
-    parameters = [{"kernel": jnp.asarray(k), "shift": jnp.zeros(k.shape[1])} for k in _kernels(width)]
-    statistics = [(jnp.zeros(width), jnp.ones(width)) for _ in range(LAYERS)] if norm else []
-    if norm:
-        for layer in parameters[:-1]:
-            layer["scale"] = jnp.ones(width)
-
-    def loss_of(parameters: list, statistics: list) -> tuple[Any, list]:
-        h, moved = x, []
-        for i, layer in enumerate(parameters[:-1]):
-            h = h @ layer["kernel"]
-            if norm:
-                mean = jnp.mean(h, 0)
-                var = jnp.mean(jnp.square(h - mean), 0)
-                h = (h - mean) * (jax.lax.rsqrt(var + EPSILON) * layer["scale"])
-                old_mean, old_var = statistics[i]
-                keep = MOMENTUM
-                moved.append((keep * old_mean + (1 - keep) * mean, keep * old_var + (1 - keep) * var))
-            h = jax.nn.relu(h + layer["shift"])
-        logits = h @ parameters[-1]["kernel"] + parameters[-1]["shift"]
-        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1)
-        return -jnp.mean(picked), moved
-
-    def change(parameters: list, statistics: list) -> tuple[list, list, Any]:
-        (loss, moved), gradients = jax.value_and_grad(loss_of, has_aux=True)(parameters, statistics)
-        return jax.tree.map(lambda p, g: p - RATE * g, parameters, gradients), moved, loss
-
-    compiled = jax.jit(change, donate_argnums=(0, 1))
-    state: list[Any] = [parameters, statistics]
-
-    def step() -> float:
-        state[0], state[1], loss = compiled(*state)
-        return float(jax.block_until_ready(loss))
-
-    return step
+def _work(make: Callable[[], Callable[[], float]]) -> Work:
+    return Work(make(), check=_losses(make()))
 
 
 def _losses(step: Callable[[], float]) -> Callable[[], list[float]]:
     """The losses of the first steps, which agree only if the gradients do."""
     return lambda: [step() for _ in range(3)]
-
-
-def _data(batch: int) -> tuple:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    return rng.random((batch, FEATURES), np.float32), rng.integers(0, CLASSES, batch)
-
-
-def _kernels(width: int) -> list:
-    import numpy as np
-
-    rng = np.random.default_rng(1)
-    sizes = [FEATURES, *[width] * LAYERS, CLASSES]
-    return [(rng.standard_normal((n, m)) * np.sqrt(2 / n)).astype(np.float32) for n, m in pairwise(sizes)]

@@ -1,6 +1,7 @@
-"""Data sets as plain NumPy arrays (mnist, fashion_mnist, glyphs drawn on the spot) and minibatches over them."""
+"""Data sets as plain NumPy arrays (mnist, fashion_mnist, cifar10, glyphs drawn on the spot), and minibatches."""
 
 from minigrad.data.batching import Batches, batches, number_of_batches
+from minigrad.data.cifar import cifar10
 from minigrad.data.dataset import Dataset
 from minigrad.data.download import cache_folder
 from minigrad.data.drawing import glyph_dataset, glyphs
@@ -11,6 +12,7 @@ __all__ = [
     "Dataset",
     "batches",
     "cache_folder",
+    "cifar10",
     "fashion_mnist",
     "glyph_dataset",
     "glyphs",

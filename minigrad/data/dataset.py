@@ -10,7 +10,7 @@ from minigrad.errors import ShapeError
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A labelled data set in two parts: images uint8 (N, 28, 28) and labels int64 (N,) in each.
+    """A labelled data set in two parts: images uint8 (N, height, width, ...) and labels int64 (N,) in each.
 
     Arguments:
         x_train, y_train: the training images and their labels.

@@ -27,6 +27,7 @@ PARALLEL_WORK = 1 << 17
 
 pool = Pool()
 empty = pool.empty
+tracers: list[Callable] = []  # called as tracer(kernel, chunks, work, args) before one runs; true if it shall not
 
 
 class Function:
@@ -55,6 +56,8 @@ class Function:
         self._compiled: Callable | None = None
 
     def __call__(self, *args: Any) -> Any:
+        if tracers:
+            _offer(self, 1, 0, args)
         return self.entry(*args)
 
     def compiled(self) -> Callable:
@@ -148,6 +151,8 @@ class Kernel:
         self.parallel = _driver(self.body, arguments, parallel=True)
 
     def __call__(self, chunks: int, work: int, *args: Any) -> None:
+        if tracers and _offer(self, chunks, work, args):
+            return
         if chunks == 1:
             self.body.entry(0, *args)  # no loop to compile, nor to enter
         elif chunks > 1 and work >= PARALLEL_WORK and may_run_parallel() and _one_parallel.acquire(blocking=False):
@@ -160,6 +165,23 @@ class Kernel:
                 self.body.entry(chunk, *args)
         else:
             self.serial(chunks, *args)
+
+
+class Check(Kernel):
+    """A look at what kernels found, called as they are: ``check(1, 0, *arguments)`` runs ``python(*arguments)``.
+
+    Replays of `jit` run the compiled `body` instead, with the chunk first. It raises an error, whichever, just where
+    `python` does; then `python` is called, and tells what is wrong.
+    """
+
+    def __init__(self, body: Callable, python: Callable):
+        super().__init__(body)
+        self.python = python
+
+    def __call__(self, chunks: int, work: int, *args: Any) -> None:
+        if tracers and _offer(self, chunks, work, args):
+            return
+        self.python(*args)
 
 
 _FEW = 16  # chunks that are called one by one, which costs less than compiling their loop
@@ -187,6 +209,11 @@ def may_run_parallel() -> bool:
     import numba
 
     return numba.get_num_threads() > 1
+
+
+def _offer(kernel: Any, chunks: int, work: int, args: tuple) -> bool:
+    """Whether one of the tracers takes this call."""
+    return any(tracer(kernel, chunks, work, args) for tracer in tuple(tracers))
 
 
 # One parallel region at a time: some of Numba's threading layers end the process when two Python threads enter

@@ -74,8 +74,24 @@ class Loop:
             chunks = cpu.chunks_of(size)
             kernel(chunks, size, chunks, out, *arrays)
 
+    def bound(self, out: np.ndarray, *arrays: np.ndarray) -> tuple[cpu.Kernel, int, int, tuple] | None:
+        """Kernel, chunks, work and arguments of a call with these arrays; None if it needs more than compiled code."""
+        dtype = arrays[self._typed].dtype
+        if not (dtypes.has_kernels(dtype) and out.flags.c_contiguous):
+            return None
+        size, lengths = out.size, ()
+        if all(a.shape == out.shape and a.flags.c_contiguous for a in arrays):
+            kernel = self._kernel(dtype, "v" * len(arrays), False)
+        else:
+            arrays = tuple([without_repeats(a) for a in arrays])
+            if not all(a.flags.c_contiguous for a in arrays):
+                return None
+            kernel, lengths = self._walk((out.shape, dtype.num, *[a.shape for a in arrays]), dtype)
+        chunks = (1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)) if size else 0
+        return kernel, chunks, size, (chunks, out.ravel(), *lengths, *[a.ravel() for a in arrays])
+
     def _fill_broadcast(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-        arrays = [a if a.flags.c_contiguous else cpu.contiguous(_without_repeats(a)) for a in arrays]
+        arrays = [a if a.flags.c_contiguous else cpu.contiguous(without_repeats(a)) for a in arrays]
         dtype = arrays[self._typed].dtype
         key = (out.shape, dtype.num, *[a.shape for a in arrays])
         walk = self._walks.get(key)
@@ -114,18 +130,27 @@ class Loop:
         known = self._kernels.get((dtype.num, kinds, nested))
         if known is not None:
             return known
-        rest, scope = source_of(self.expression, self.inputs, dtype, kinds, nested)
-        found = _shared.get((dtype.num, rest))
-        if found is None:
-            name = f"{self.expression.op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
-            made = cpu.chunked(cpu.from_source(name, f"def {name}{rest}", scope))
-            found = _shared.setdefault((dtype.num, rest), made)
-        self._kernels[dtype.num, kinds, nested] = found
+        found = self._kernels[dtype.num, kinds, nested] = kernel_of(
+            [self.expression], self.inputs, dtype, kinds, nested
+        )
         return found
 
 
 _MOST_WALKS = 4096  # shapes remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
+
+
+def kernel_of(
+    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
+) -> cpu.Kernel:
+    """The kernel that fills an array with each expression; equal ones are one kernel. See `source_of`."""
+    rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
+    found = _shared.get((dtype.num, rest))
+    if found is None:
+        name = f"{expressions[-1].op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+        made = cpu.chunked(cpu.from_source(name, f"def {name}{rest}", scope))
+        found = _shared.setdefault((dtype.num, rest), made)
+    return found
 
 
 @cpu.jit(exact=True)
@@ -168,23 +193,27 @@ def layout(
 
 
 def source_of(
-    expression: Expr, inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
+    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
 ) -> tuple[str, dict[str, Any]]:
     """What follows ``def name`` in the source of one chunk's work, and the names that it uses. Inputs are numbered.
+
+    There is an output for each expression: ``out``, and ``out_1`` and so on after it.
 
     Indices are unsigned: a signed one might count from the end, which keeps a loop from being vectorized, and slices,
     the other way around that, take a quarter longer to compile.
     """
     scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": div}
-    lines, result = _statements(expression, {name: i for i, name in enumerate(inputs)}, kinds, dtype, scope, nested)
-    each = range(len(kinds))
-    text = f"(chunk, chunks, out, {'inner, outer, strides, ' if nested else ''}"
+    numbers = {name: i for i, name in enumerate(inputs)}
+    lines, results = _statements(expressions, numbers, kinds, dtype, scope, nested)
+    each, outs = range(len(kinds)), ["out", *[f"out_{i}" for i in range(1, len(results))]]
+    text = f"(chunk, chunks, {', '.join(outs)}, {'inner, outer, strides, ' if nested else ''}"
     text += ", ".join(f"in_{i}" for i in each) + "):\n"
     text += "    n = out.size\n    low = chunk * n // chunks\n    high = (chunk + 1) * n // chunks\n"
     if not nested:
         text += "".join(f"    x{i} = in_{i}[0]\n" for i in each if kinds[i] == "s")
         text += "    for i in range(U(low), U(high)):\n"
-        return text + "".join(f"        {line}\n" for line in lines) + f"        out[i] = {result}\n", scope
+        lines += [f"{out}[i] = {result}" for out, result in zip(outs, results)]
+        return text + "".join(f"        {line}\n" for line in lines), scope
     text += "    while low < high:\n        row = low // inner\n        column = low - row * inner\n"
     text += "        count = min(inner - column, high - low)\n"
     text += "".join(f"        at_{i} = {'column' if kinds[i] == 'v' else '0'}\n" for i in each)
@@ -194,18 +223,24 @@ def source_of(
     text += "".join(f"        from_{i} = U(at_{i})\n" for i in each)
     text += "".join(f"        x{i} = in_{i}[from_{i}]\n" for i in each if kinds[i] == "s")
     text += "        from_out = U(low)\n        for i in range(U(count)):\n"
-    text += "".join(f"            {line}\n" for line in lines) + f"            out[from_out + i] = {result}\n"
+    lines += [f"{out}[from_out + i] = {result}" for out, result in zip(outs, results)]
+    text += "".join(f"            {line}\n" for line in lines)
     return text + "        low += count\n", scope
 
 
 def _statements(
-    expression: Expr, numbers: dict[str, int], kinds: str, dtype: np.dtype, scope: dict[str, Any], nested: bool
-) -> tuple[list[str], str]:
-    """One assignment for each operation of the expression, and the name of the result."""
+    expressions: Sequence[Expr],
+    numbers: dict[str, int],
+    kinds: str,
+    dtype: np.dtype,
+    scope: dict[str, Any],
+    nested: bool,
+) -> tuple[list[str], list[str]]:
+    """One assignment for each operation of the expressions, and the names of the results."""
     suffix = "_f32" if dtype == dtypes.float32 else "_f64"
     names: dict[int, str] = {}
     lines = []
-    for e in scalar.topological([expression]):
+    for e in scalar.topological(expressions):
         if e.op == "var":
             i = numbers[e.value]
             if kinds[i] == "v":
@@ -223,10 +258,10 @@ def _statements(
                 scope[function] = getattr(cpu_math, function)
             names[id(e)] = f"t{len(names)}"
             lines.append(f"{names[id(e)]} = " + code.format(*[names[id(a)] for a in e.args], m=suffix))
-    return lines, names[id(expression)]
+    return lines, [names[id(e)] for e in expressions]
 
 
-def _without_repeats(a: np.ndarray) -> np.ndarray:
+def without_repeats(a: np.ndarray) -> np.ndarray:
     """One copy of what a broadcast view repeats, so that it is not written out before it is read."""
     if 0 in a.strides:
         return a[tuple([slice(0, 1) if stride == 0 else slice(None) for stride in a.strides])]

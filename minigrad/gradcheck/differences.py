@@ -97,7 +97,8 @@ class Weighted:
                 a = np.asarray(self.args[i])
                 moved[i] = np.asarray(a + k * 2.0**-36 * np.maximum(np.abs(a), 2.0**-6) * u)
             table.append(self(moved))
-        scatter = np.diff(table, 3)
+        with np.errstate(all="ignore"):
+            scatter = np.diff(table, 3)
         return float(np.sqrt(np.mean(np.square(scatter)))) / sqrt(20) if np.all(np.isfinite(scatter)) else 0.0
 
 

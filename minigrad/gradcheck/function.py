@@ -17,7 +17,8 @@ from minigrad.tape import no_grad
 from minigrad.tensor import Tensor, as_tensor
 
 _EPS = float(np.finfo(np.float64).eps)
-_SECOND_ORDER_ELEMENTS = 10  # of each argument, drawn at random: each costs four gradients
+# Elements drawn at random for the second order, of each argument and of all: each costs four gradients.
+_SECOND_ORDER_ELEMENTS, _SECOND_ORDER_TOTAL, _SECOND_ORDER_LEAST = 10, 24, 2
 
 
 def check(
@@ -30,6 +31,8 @@ def check(
     name: str | None = None,
     numeric: Callable | None = None,
     second_on: str = "cpu",
+    constant: Sequence[int] = (),
+    held: Callable | None = None,
 ) -> Report:
     """Check first and second derivatives of a function of tensors.
 
@@ -48,6 +51,9 @@ def check(
         numeric: another function from tensors to tensors that serves as truth; `fn` itself by default.
         second_on: the device for the second order. ``"reference"`` checks the rules alone, and compiles no kernels of
             second derivatives for it.
+        constant: the positions of arguments that are not differentiated by.
+        held: `fn` again, with values that `fn` computes and holds constant (`detach`) as the constants that they are
+            at these arguments; it serves as truth for both orders. Without it differences would see them move.
 
     Raises:
         ArgumentError: if no argument is a float, or `order` is neither 1 nor 2.
@@ -61,15 +67,16 @@ def check(
         raise ArgumentError(f"check: order is {order!r}, expected 1 or 2")
     start = time.perf_counter()
     values = [_as_float64(a) for a in args]
-    wrt = [i for i, v in enumerate(values) if v is not None and v.dtype == np.float64]
+    wrt = [i for i, v in enumerate(values) if v is not None and v.dtype == np.float64 and i not in constant]
     if not wrt:
         raise ArgumentError("check: no argument is a floating-point array, so there is no derivative to check")
+    numeric = held or numeric or fn
     report = Report(name or str(getattr(fn, "__name__", "function")))
     try:
-        _check_orders(report, fn, numeric or fn, values, wrt, seed, analytic)
+        _check_orders(report, fn, numeric, values, wrt, seed, analytic)
         if order == 2:
             with on_device(second_on):
-                report.results.append(_second_order(fn, values, wrt, seed))
+                report.results.append(_second_order(fn, held or fn, values, wrt, seed))
     except (GradientError, MissingRuleError) as error:
         report.results.append(Result("derivative", FAILED, np.inf, detail=str(error), seed=seed))
     report.seconds = time.perf_counter() - start
@@ -147,27 +154,32 @@ def _against_complex_step(
     return compare("complex step", names, pushed, expected, bounds, scale=1.0, seed=seed)
 
 
-def _second_order(fn: Callable, values: list, wrt: list[int], seed: int) -> Result:
+def _second_order(fn: Callable, truth: Callable, values: list, wrt: list[int], seed: int) -> Result:
     """The first-order check of (x, w) ↦ Jᵀw, whose Jᵀw the checks before have vouched for."""
     rng = np.random.default_rng(seed + 1)
     floats, args = _on_floats(fn, values, wrt), [values[i] for i in wrt]
 
-    def pulled(*inputs: Tensor) -> tuple[Tensor, ...]:
-        result, pull = autodiff.vjp(floats, *inputs[: len(args)])
-        ws = inputs[len(args) :]
-        return pull(ws if isinstance(result, tuple) else ws[0])
+    def pulled_by(function: Callable) -> Callable:
+        def pulled(*inputs: Tensor) -> tuple[Tensor, ...]:
+            result, pull = autodiff.vjp(function, *inputs[: len(args)])
+            ws = inputs[len(args) :]
+            return pull(ws if isinstance(result, tuple) else ws[0])
+
+        return pulled
 
     outputs = autodiff.vjp(floats, *args)[0]
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     inputs = [*args, *[zero_mean(rng, o.shape) for o in outputs]]
-    gradients, pull = autodiff.vjp(pulled, *inputs)
+    gradients, pull = autodiff.vjp(pulled_by(floats), *inputs)
     weights = [
         np.asarray(rng.standard_normal(g.shape)) for g in gradients
     ]  # centred, they would cancel a mean's gradient
     grads = [g.numpy() for g in pull(tuple(Tensor(w) for w in weights))]
     labels = [*[f"argument {i}" for i in wrt], *[f"cotangent {i}" for i in range(len(outputs))]]
-    phi = Weighted(_as_array_function(pulled, inputs), inputs, range(len(inputs)), weights, seed)
-    return against_differences("second order", labels, grads, phi, seed, _SECOND_ORDER_ELEMENTS)
+    expected = _as_array_function(pulled_by(_on_floats(truth, values, wrt)), inputs)
+    phi = Weighted(expected, inputs, range(len(inputs)), weights, seed)
+    most = min(_SECOND_ORDER_ELEMENTS, max(_SECOND_ORDER_LEAST, _SECOND_ORDER_TOTAL // len(inputs)))
+    return against_differences("second order", labels, grads, phi, seed, most)
 
 
 def _on_floats(fn: Callable, values: list, wrt: list[int]) -> Callable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Result:
         tolerance, signal: the largest allowed difference, and the largest value that was compared.
         where: the place of the worst element, e.g. ``"x[1, 2]"``; got, expected: the two values there.
         detail: in words, where numbers do not say it.
+        sample: of a primitive, which one, e.g. ``"3 layer norm"``.
+        reason: why it is known to be inconclusive, from `Sample.undecided`; then it holds up nothing.
         seed: the seed that reproduces it.
     """
 
@@ -38,18 +40,32 @@ class Result:
     got: float = 0.0
     expected: float = 0.0
     detail: str = ""
+    sample: str = ""
+    reason: str = ""
     seed: int = 0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it passed, or is inconclusive for a reason that is written down."""
+        return self.verdict == PASSED or (self.verdict == INCONCLUSIVE and bool(self.reason))
 
     def __str__(self) -> str:
         if self.verdict == PASSED:
             return f"{self.check}: passed (worst {self.error:.2g} of the tolerance, signal {self.signal:.2g})"
         if self.verdict == INCONCLUSIVE:
             return (
-                f"{self.check}: INCONCLUSIVE: {self.detail or 'too little signal'} "
-                f"(signal {self.signal:.2g}, tolerance {self.tolerance:.2g}, seed {self.seed})"
+                f"{self.check}: INCONCLUSIVE: {self.reason or self.detail or 'too little signal'} "
+                f"(signal {self.signal:.2g}, tolerance {self.tolerance:.2g}, {self._origin()})"
             )
         place = f" at {self.where}: got {self.got:.17g}, expected {self.expected:.17g}" if self.where else ""
-        return f"{self.check}: FAILED{place}{': ' if self.detail else ''}{self.detail} (seed {self.seed})"
+        return f"{self.check}: FAILED{place}{': ' if self.detail else ''}{self.detail} ({self._origin()})"
+
+    def of(self, **changes: Any) -> Result:
+        """The same outcome with some fields changed."""
+        return replace(self, **changes)
+
+    def _origin(self) -> str:
+        return f"sample {self.sample}, seed {self.seed}" if self.sample else f"seed {self.seed}"
 
 
 @dataclass
@@ -69,8 +85,8 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether there are results and every one passed; INCONCLUSIVE is not passed."""
-        return bool(self.results) and all(r.verdict == PASSED for r in self.results)
+        """Whether there are results and every one passed; INCONCLUSIVE is not passed, but for a written reason."""
+        return bool(self.results) and all(r.settled for r in self.results)
 
     @property
     def verdict(self) -> str:
@@ -89,7 +105,7 @@ class Report:
 
     def lines(self, failures_only: bool = False) -> list[str]:
         """One line a result."""
-        return [str(r) for r in self.results if not failures_only or r.verdict != PASSED]
+        return [str(r) for r in self.results if not (failures_only and r.settled)]
 
     def __str__(self) -> str:
         return "\n  ".join([f"{self.subject}: {self.verdict}", *self.lines()])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, MissingRuleError, ShapeError
-from minigrad.nn import initializers
+from minigrad.nn import constraints, initializers, regularizers
 from minigrad.ops.generator import Generator
 from minigrad.tape import no_grad
 from minigrad.tensor import Tensor, Variable, as_tensor
@@ -19,13 +21,20 @@ class Layer:
     """A function of tensors with Variables of its own, which it makes when it sees its first input.
 
     A layer defines ``call(x, training)`` and, if it has Variables, ``build(shape)``, which makes them with
-    `add_variable` and is called by `build_once`. Layers, Variables and Generators that are attributes of a layer,
+    `add_variable` and is called by `build_once`. Further arguments that `call` names are given by keyword:
+    ``layer(x, labels=labels)``. Layers, Variables and Generators that are attributes of a layer,
     alone or in lists, tuples and dicts, are found by it. A layer that is used in several places is one layer: its
-    Variables are listed and trained once.
+    Variables are listed and trained once. ``copy.deepcopy`` gives a layer that shares nothing with this one.
 
     Args:
         name: for summaries, messages and checkpoints; by default the class's name.
         dtype: of the Variables.
+
+    Attributes:
+        trainable: set it to False, and training leaves the Variables of this layer and the inner ones alone.
+
+    Raises:
+        ArgumentTypeError: when called, for a keyword argument that `call` does not take.
 
     Example:
         >>> import minigrad as mg
@@ -56,12 +65,25 @@ class Layer:
         """The layer's output."""
         raise MissingRuleError(f"{self.name}: {type(self).__name__} defines no call(x, training)")
 
-    def __call__(self, x: Any, training: bool = False) -> Tensor:
+    def __call__(self, x: Any, training: bool = False, **options: Any) -> Tensor:
         if not isinstance(x, Tensor):
             x = as_tensor(x)
         if not self.built:
             self.build_once(x.shape)
-        return self.call(x, training)
+        if not options:
+            return self.call(x, training)
+        if unknown := options.keys() - self.options:
+            raise ArgumentTypeError(f"{self.name}: got {sorted(unknown)}, call takes {sorted(self.options)} besides x")
+        return self.call(x, training, **options)
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The names of the keyword arguments that ``call`` takes besides x and training.
+
+        One that takes ``**options`` is taken to hand them on to the inner layers.
+        """
+        names, others = _options(type(self).call)
+        return names.union(*(layer.options for _, layer in self.inner_layers)) if others else names
 
     def build_once(self, shape: Sequence[int | None]) -> None:
         """Make the Variables if there are none yet, as the first input of this shape would."""
@@ -71,13 +93,37 @@ class Layer:
             self._hand_down_generator()  # to the layers that build made
             self.built = True
 
+    def replaced(self, **attributes: Any) -> Any:
+        """This layer with other values for some attributes, for one call; all else is shared, and itself it stays.
+
+        How a kernel that is computed from other Variables gets into a layer: ``layer.replaced(kernel=w)(x)``. What
+        `call` assigns to attributes is lost; what it assigns to Variables is not.
+        """
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update(attributes)
+        return twin
+
     def add_variable(
-        self, name: str, shape: Sequence[int | None], initializer: Any, trainable: bool = True, dtype: Any = None
+        self,
+        name: str,
+        shape: Sequence[int | None],
+        initializer: Any,
+        trainable: bool = True,
+        dtype: Any = None,
+        regularizer: Any = None,
+        constraint: Any = None,
     ) -> Variable:
         """A Variable with first values from `initializer` (a name, or a function of shape, dtype and generator).
 
+        Args:
+            name, shape, initializer, trainable, dtype: its own; the dtype is the layer's if not given.
+            regularizer: a name, or a function of the Variable that gives a penalty, one of the layer's `losses`.
+            constraint: a name, or a function from its values to allowed ones, applied after each update.
+
         Raises:
             ShapeError: if a length is unknown, or the initializer returns another shape.
+            ArgumentError, ArgumentTypeError: for an unknown name, or what is neither a name nor a function.
         """
         if any(n is None for n in shape):
             raise ShapeError(
@@ -88,10 +134,24 @@ class Layer:
         values = initializers.get(initializer)(sizes, dtype, self.generator)
         if np.shape(values) != sizes:
             raise ShapeError(f"{self.name}: the initializer of {name} gave shape {np.shape(values)}, expected {sizes}")
-        return Variable(values, trainable, dtype, f"{self.name}/{name}")
+        variable = Variable(values, trainable, dtype, f"{self.name}/{name}")
+        variable.regularizer, variable.constraint = regularizers.get(regularizer), constraints.get(constraint)
+        return variable
+
+    def add_parameter(self, name: str, shape: Sequence[int | None]) -> Variable:
+        """A trained Variable with the layer's attributes ``<name>_initializer``, ``_regularizer`` and ``_constraint``.
+
+        Those of regularizer and constraint may be missing.
+
+        Raises:
+            as `add_variable`.
+        """
+        regularizer, constraint = (getattr(self, f"{name}_{kind}", None) for kind in ("regularizer", "constraint"))
+        initializer = getattr(self, f"{name}_initializer")
+        return self.add_variable(name, shape, initializer, regularizer=regularizer, constraint=constraint)
 
     @property
-    def layers(self) -> list[tuple[str, Layer]]:
+    def inner_layers(self) -> list[tuple[str, Layer]]:
         """The layers inside, each with the name of its place."""
         return [(place, value) for place, value in self._held() if isinstance(value, Layer)]
 
@@ -117,6 +177,21 @@ class Layer:
                 if isinstance(value, Variable) and value.trainable:
                     found[id(value)] = value
         return list(found.values())
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """The penalties of the regularized Variables that train, here and in inner layers, computed when asked for.
+
+        Training and `evaluate` add them to the loss; whoever writes a loop of their own adds their sum.
+
+        Example:
+            >>> import minigrad as mg
+            >>> layer = mg.nn.Dense(1, kernel_initializer="ones", kernel_regularizer=mg.nn.regularizers.L2(0.5))
+            >>> y = layer(mg.tensor([[1.0, 2.0]]))
+            >>> layer.losses
+            [tensor(1., dtype=float32, requires_grad=True)]
+        """
+        return [v.regularizer(v) for v in self.trainable_variables if v.regularizer is not None]
 
     @property
     def generators(self) -> list[Generator]:
@@ -153,7 +228,7 @@ class Layer:
                 continue
             seen.add(id(layer))
             yield path, layer
-            stack += [(f"{path}{place}/", inner) for place, inner in reversed(layer.layers)]
+            stack += [(f"{path}{place}/", inner) for place, inner in reversed(layer.inner_layers)]
 
     def _held(self) -> Iterator[tuple[str, Any]]:
         """The Layers, Variables and Generators among the attributes, except the generator to draw from."""
@@ -167,6 +242,8 @@ class Layer:
 
 class Sequential(Layer):
     """Layers one after another.
+
+    A keyword argument of a call goes to each layer whose ``call`` takes it.
 
     Args:
         layers: each a Layer, or a function of a tensor.
@@ -208,21 +285,34 @@ class Sequential(Layer):
         if isinstance(layer, Layer) and not self._given_dtype:
             self.dtype = np.promote_types(self.dtype, layer.dtype)
 
-    def __call__(self, x: Any, training: bool = False) -> Tensor:
+    def __call__(self, x: Any, training: bool = False, **options: Any) -> Tensor:
         if not self.built:
             self._hand_down_generator()
             self.built = True  # the items build themselves as the first input passes
-        return self.call(x if isinstance(x, Tensor) else as_tensor(x), training)
+        if not options:
+            return self.call(x if isinstance(x, Tensor) else as_tensor(x), training)
+        return super().__call__(x, training, **options)
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Make the Variables of all layers, by passing zeros of this shape through, one for an unknown length."""
         with no_grad():
             self.call(Tensor(np.zeros([1 if n is None else n for n in shape], self.dtype)), training=False)
 
-    def call(self, x: Tensor, training: bool) -> Tensor:
-        for i, item in enumerate(self.items):
+    def call(self, x: Tensor, training: bool, **options: Any) -> Tensor:
+        return self.pass_through(x, training, options)
+
+    def pass_through(
+        self, x: Tensor, training: bool, options: dict[str, Any], start: int = 0, stop: int | None = None
+    ) -> Tensor:
+        """What the layers from `start` to before `stop` make of x; errors tell which one they come from."""
+        for i, item in enumerate(self.items[start:stop], start):
             try:
-                x = item(x, training) if isinstance(item, Layer) else item(x)
+                if not isinstance(item, Layer):
+                    x = item(x)
+                elif options:
+                    x = item(x, training, **{name: options[name] for name in item.options & options.keys()})
+                else:
+                    x = item(x, training)
             except (ShapeError, DTypeError, ArgumentError) as error:
                 label = getattr(item, "name", getattr(item, "__name__", "function"))
                 kind = next(k for k in (ShapeError, DTypeError, ArgumentError) if isinstance(error, k))
@@ -234,6 +324,15 @@ class Sequential(Layer):
 
     def __getitem__(self, i: int) -> Any:
         return self.items[i]
+
+
+@lru_cache(maxsize=1024)
+def _options(call: Callable) -> tuple[frozenset[str], bool]:
+    """The keyword arguments that a layer's `call` names besides x and training, and whether it takes others too."""
+    parameters = list(inspect.signature(call).parameters.values())[3:]
+    others = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    named = (p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return frozenset(named), others
 
 
 def _parts(place: str, value: Any) -> Iterator[tuple[str, Any]]:

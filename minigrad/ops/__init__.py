@@ -43,10 +43,12 @@ from minigrad.ops.arithmetic import (
     where,
 )
 from minigrad.ops.cast import astype, copy, stop_gradient
+from minigrad.ops.convolution import conv2d, conv2d_transpose
 from minigrad.ops.cross_entropy import softmax_cross_entropy
 from minigrad.ops.indexing import at_add, at_set, getitem, one_hot, take, take_along_axis
 from minigrad.ops.linalg import dot, matmul
 from minigrad.ops.masking import dropout
+from minigrad.ops.pooling import avg_pool2d, max_pool2d
 from minigrad.ops.reductions import all, any, argmax, argmin, max, mean, min, std, sum, sum_to, var
 from minigrad.ops.shaping import (
     broadcast_to,
@@ -68,6 +70,7 @@ from minigrad.ops.shaping import (
 )
 from minigrad.ops.softmax import log_softmax, logsumexp, softmax
 from minigrad.ops.state import assign
+from minigrad.ops.upsampling import upsample2d
 
 __all__ = [
     "absolute",
@@ -80,9 +83,12 @@ __all__ = [
     "astype",
     "at_add",
     "at_set",
+    "avg_pool2d",
     "broadcast_to",
     "clip",
     "concatenate",
+    "conv2d",
+    "conv2d_transpose",
     "copy",
     "cos",
     "divide",
@@ -110,6 +116,7 @@ __all__ = [
     "matmul",
     "matrix_transpose",
     "max",
+    "max_pool2d",
     "maximum",
     "mean",
     "min",
@@ -150,6 +157,7 @@ __all__ = [
     "tanh",
     "tile",
     "transpose",
+    "upsample2d",
     "var",
     "where",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad import dtypes, scalar
 from minigrad.devices.cpu_loops import Loop
-from minigrad.elementwise import broadcast_shape, elementwise, promoted
+from minigrad.elementwise import broadcast_shape, elementwise, off_kinks, promoted
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor
@@ -19,7 +19,7 @@ def _samples(*groups: tuple, floor: float | None = None, ceiling: float | None =
 
     def rule(rng: np.random.Generator) -> Any:
         for shapes in groups:
-            values = [rng.standard_normal(s) for s in shapes]
+            values = [off_kinks(rng, s, i) for i, s in enumerate(shapes)]
             if floor is not None and ceiling is not None:
                 values = [floor + (ceiling - floor) / (1 + np.exp(-v)) for v in values]
             elif floor is not None:

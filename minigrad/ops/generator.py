@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.devices import cpu
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from minigrad.ops.cast import copy_p
 from minigrad.ops.state import assign_p
@@ -37,9 +38,14 @@ def _(state, *, blocks):
         raise ArgumentError(f"advance: blocks is {blocks}, expected 0 or more")
 
 
+@cpu.chunked
+def _advance(chunk, state, blocks):
+    state[1] += np.uint64(blocks)
+
+
 @advance_p.kernel("cpu")
 def _(out, state, *, blocks):
-    out[1] = int(out[1]) + blocks
+    _advance(1, 1, out, blocks)
 
 
 @advance_p.kernel("reference")

@@ -124,7 +124,7 @@ def parse(operation: str, items: tuple, shape: tuple[int, ...]) -> Advanced:
             lengths = shape[axis : axis + entry.ndim]
             if entry.shape != lengths:
                 raise ShapeError(f"{operation}: the mask has shape {entry.shape}, expected {lengths} as of axis {axis}")
-            places = flatnonzero_p(entry, count=int(np.count_nonzero(entry._data)))
+            places = flatnonzero_p(entry, count=int(np.count_nonzero(entry.numpy())))
             lengths = lengths or (1,)
         groups.append(Group(sliced, lengths, places, named))
         axis += _axes_used(entry)

@@ -35,7 +35,7 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
     @primitive.infer
     def _(x, *, axes, keepdims):
         result = reduced(name, x, axes, keepdims, x.dtype)
-        if result.size and not count(x.shape, axes):
+        if not count(x.shape, axes):
             empty = [a for a in axes if not x.shape[a]]
             raise ArgumentError(f"{name}: x has shape {x.shape}, expected elements along the reduced axis {empty[0]}")
         return result

@@ -75,11 +75,12 @@ def reduction_samples(*, extremes: bool = False, **params: Any) -> Callable:
     """
 
     def rule(rng: np.random.Generator) -> Any:
+        draw = (lambda shape: _apart(rng, shape)) if extremes else rng.standard_normal
         for i, (shape, axes) in enumerate(_SHAPES):
-            yield Sample((rng.standard_normal(shape),), {"axes": axes, "keepdims": i % 2 == 1, **params})
+            yield Sample((draw(shape),), {"axes": axes, "keepdims": i % 2 == 1, **params})
         flat, kept_ = {"keepdims": False, **params}, {"keepdims": True, **params}
-        yield Sample((rng.standard_normal((5, 3)).T,), {"axes": (0,), **flat}, note="transposed")
-        yield Sample((rng.standard_normal((6, 4))[::-2, ::2],), {"axes": (1,), **kept_}, note="strided")
+        yield Sample((draw((5, 3)).T,), {"axes": (0,), **flat}, note="transposed")
+        yield Sample((draw((6, 4))[::-2, ::2],), {"axes": (1,), **kept_}, note="strided")
         offset = 100 + 0.1 * rng.standard_normal((4, 3))
         yield Sample((offset,), {"axes": (0,), **flat}, note="large mean, small variance", differentiable=not extremes)
         if not extremes:
@@ -90,6 +91,12 @@ def reduction_samples(*, extremes: bool = False, **params: Any) -> Callable:
         yield Sample((ones,), {"axes": (1, 0), **flat}, error=ArgumentError, match="expected sorted")
 
     return rule
+
+
+def _apart(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Values that no small step lets change places, which is a kink of their extremes."""
+    size = math.prod(shape)
+    return (rng.permutation(size) - size / 2 + rng.uniform(-0.2, 0.2, size)).reshape(shape) / 4
 
 
 # sum and sum_to, each other's derivative's shape apart: what one repeats the other adds up.

@@ -12,6 +12,7 @@ from minigrad import axes as axes_of
 from minigrad.elementwise import promoted
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from minigrad.ops import indexing
+from minigrad.ops.padding import reflect_p
 from minigrad.ops.shaping_copies import concatenate_p, pad_p, repeat_p
 from minigrad.ops.shaping_views import (
     axis_of,
@@ -243,27 +244,31 @@ def flip(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Tensor:
-    """x with constant elements before and after it along each axis.
+    """x with elements before and after it along each axis: a constant, or its own in reverse.
 
     Args:
         x: any shape.
         pad_width: how many: an integer, a pair (before, after), or such a pair for each axis.
-        mode: "constant".
+        mode: "constant", or "reflect" to mirror x about its first and last elements, which are not repeated.
         constant_values: a number.
 
     Raises:
         ShapeError: if `pad_width` has not as many pairs as x has axes.
-        ArgumentError: for a negative width, or another mode.
+        ArgumentError: for a negative width, another mode, or a reflection of as many elements as the axis has.
         DTypeError: for a constant that x's dtype does not hold.
 
     Example:
         >>> import minigrad as mg
         >>> mg.pad(mg.tensor([1.0, 2.0]), (1, 2))
         tensor([0., 1., 2., 0., 0.], dtype=float32)
+        >>> mg.pad(mg.tensor([1.0, 2.0, 3.0]), (1, 2), "reflect")
+        tensor([2., 1., 2., 3., 2., 1.], dtype=float32)
     """
     x = as_tensor(x)
+    if mode == "reflect":
+        return reflect_p(x, widths=_widths(pad_width, x.shape))
     if mode != "constant":
-        raise ArgumentError(f"pad: mode is {mode!r}, expected 'constant'")
+        raise ArgumentError(f"pad: mode is {mode!r}, expected 'constant' or 'reflect'")
     if not isinstance(constant_values, (int, float, np.number)):
         raise ArgumentTypeError(f"pad: constant_values is {constant_values!r}, expected a number")
     value = constant_values.item() if isinstance(constant_values, np.number) else constant_values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -14,7 +15,7 @@ from minigrad.elementwise import elementwise
 from minigrad.errors import ArgumentTypeError, DTypeError, ShapeError
 from minigrad.ops import arithmetic, cast, softmax_cpu
 from minigrad.ops.reductions_sums import sum_p
-from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.primitive import Abstract, Invariance, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor
 
 
@@ -148,12 +149,15 @@ def row_chunks(shape: tuple[int, ...]) -> int:
     return max(1, min(prod(shape[:-1]), cpu.chunks_of(prod(shape), 1 << 11)))
 
 
-def _row_samples(rng: np.random.Generator) -> Any:
+def _row_samples(rng: np.random.Generator, moved: Callable | None = None) -> Any:
+    """Rows; `moved` is what the result becomes where 3 is added to x."""
+    kept = (Invariance("a shift of x", lambda x: (x + 3.0,), moved),)
+    yield Sample((rng.standard_normal((4, 3)),), invariances=kept)
     for shape in [(2, 3), (5,), (1,), (4, 1), (3, 2, 5), (0, 3), (2, 0), (3, 17)]:
         yield Sample((rng.standard_normal(shape),))
     yield Sample((rng.standard_normal((5, 3)).T,), note="transposed")
     yield Sample((rng.standard_normal((6, 8))[::-2, ::2],), note="strided")
-    yield Sample((1e4 + rng.standard_normal((3, 4)),), note="large", differentiable=False)
+    yield Sample((1e3 + rng.standard_normal((3, 4)),), note="large", differentiable=False)
     with_holes = rng.standard_normal((3, 4))
     with_holes[0, 1] = with_holes[1, 3] = -np.inf
     yield Sample((with_holes,), note="-inf", differentiable=False)
@@ -169,8 +173,9 @@ def _row_infer(primitive: Primitive, operation: str) -> None:
 
 _row_infer(softmax_p, "softmax")
 _row_infer(log_softmax_p, "log_softmax")
-for _primitive in (softmax_p, log_softmax_p, logsumexp_p):
-    _primitive.samples(_row_samples)
+softmax_p.samples(_row_samples)
+log_softmax_p.samples(_row_samples)
+logsumexp_p.samples(lambda rng: _row_samples(rng, lambda out: out + 3.0))
 
 
 def _fill_rows(kernels: dict[np.dtype, cpu.Kernel], primitive: Primitive, out: np.ndarray, x: np.ndarray) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.devices import cpu
-from minigrad.errors import ArgumentTypeError, ShapeError
+from minigrad.errors import ArgumentTypeError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, Variable, as_tensor
 
 assign_p = Primitive("mg::assign", mutates=("variable",))
+count_p = Primitive("mg::count", mutates=("counter",))
+schedule_p = Primitive("mg::schedule", mutates=("rate",))
 sgd_p = Primitive("mg::sgd", mutates=("pairs",))  # of parameters and their gradients: one call a step
 momentum_p = Primitive("mg::momentum", mutates=("param", "velocity"))
 adam_p = Primitive("mg::adam", mutates=("param", "m", "v"))
@@ -65,15 +67,76 @@ def _(rng):
     yield Sample((np.zeros((2, 3)), np.ones((3, 2))), error=ShapeError, match=r"expected \(2, 3\)")
 
 
+# A count of steps, and a learning rate that follows from it: by a Python function, which is called at each step, also
+# of a kept tape.
+
+
+@count_p.infer
+def _(counter):
+    dtypes.require_integer("count", "counter", counter.dtype)
+    if counter.shape:
+        raise ShapeError(f"count: counter has shape {counter.shape}, expected a scalar")
+
+
+@cpu.chunked
+def _count(chunk, counter):
+    counter[0] += 1
+
+
+@count_p.kernel("cpu")
+def _(out, counter):
+    _count(1, 1, out.reshape(1))
+
+
+@count_p.kernel("reference")
+def _(counter):
+    return counter + counter.dtype.type(1)
+
+
+@count_p.samples
+def _(rng):
+    yield Sample((np.array(3),))
+    yield Sample((np.array([3]),), error=ShapeError, match="expected a scalar")
+    yield Sample((np.array(3.0),), error=DTypeError, match="expected an integer dtype")
+
+
+@schedule_p.infer
+def _(rate, steps, *, rule):
+    dtypes.require_floating("schedule", "rate", rate.dtype)
+    if rate.shape or steps.shape:
+        raise ShapeError(f"schedule: rate has shape {rate.shape} and steps {steps.shape}, expected scalars")
+
+
+@schedule_p.kernel("cpu")
+def _(out, rate, steps, *, rule):
+    out[...] = rule(int(steps))
+
+
+@schedule_p.kernel("reference")
+def _(rate, steps, *, rule):
+    return np.asarray(rule(int(steps)), rate.dtype)
+
+
+@schedule_p.samples
+def _(rng):
+    yield Sample((np.array(0.5), np.array(3)), {"rule": _halved})
+    yield Sample((np.ones(2), np.array(3)), {"rule": _halved}, error=ShapeError, match=r"rate has shape \(2,\)")
+
+
+def _halved(step: int) -> float:
+    return 0.5**step
+
+
 # Stochastic gradient descent: p ← p − lr·g, with weight decay added to g where asked for.
 
 
 @cpu.chunked
-def _sgd(chunk, chunks, param, grad, lr, decay):
+def _sgd(chunk, chunks, param, grad, lr, weight_decay):
     low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
     p, g = param[low:high], grad[low:high]
+    rate, decay = param.dtype.type(lr[0]), param.dtype.type(weight_decay)
     for i in range(p.size):
-        p[i] -= lr * (g[i] + decay * p[i])
+        p[i] -= rate * (g[i] + decay * p[i])
 
 
 @sgd_p.infer
@@ -84,14 +147,11 @@ def _(lr, *pairs, weight_decay):
 
 @sgd_p.kernel("cpu")
 def _(out, lr, *pairs, weight_decay):
-    numbers: dict = {}  # rate and decay in each dtype
+    rate = lr.reshape(1)  # the kernel reads it: its value is not known to whoever keeps the call
     for param, grad in zip(out, pairs[1::2]):
-        dtype = param.dtype
-        if dtype not in numbers:
-            numbers[dtype] = dtype.type(lr), dtype.type(weight_decay)
-        if dtypes.has_kernels(dtype):
+        if dtypes.has_kernels(param.dtype):
             chunks = 1 if param.size < cpu.PARALLEL_WORK else cpu.chunks_of(param.size)
-            _sgd(chunks, param.size, chunks, param.ravel(), cpu.contiguous(grad).ravel(), *numbers[dtype])
+            _sgd(chunks, param.size, chunks, param.ravel(), cpu.contiguous(grad).ravel(), rate, weight_decay)
         else:
             param[...] = _sgd_step(lr, param, grad, weight_decay=weight_decay)[0]
 
@@ -115,13 +175,15 @@ def _(rng):
 
 
 @cpu.chunked
-def _momentum(chunk, chunks, param, velocity, grad, lr, momentum, nesterov, decay):
+def _momentum(chunk, chunks, param, velocity, grad, lr, momentum, nesterov, weight_decay):
     low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
     p, v, g = param[low:high], velocity[low:high], grad[low:high]
+    rate, decay = param.dtype.type(lr[0]), param.dtype.type(weight_decay)
+    keep = param.dtype.type(momentum)
     for i in range(p.size):
-        step = lr * (g[i] + decay * p[i])
-        v[i] = momentum * v[i] - step
-        p[i] += momentum * v[i] - step if nesterov else v[i]
+        step = rate * (g[i] + decay * p[i])
+        v[i] = keep * v[i] - step
+        p[i] += keep * v[i] - step if nesterov else v[i]
 
 
 @momentum_p.infer
@@ -135,9 +197,9 @@ def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
         options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         _copy(out, _momentum_step(param, velocity, grad, lr, **options))
         return
-    chunks, kind = cpu.chunks_of(param.size), param.dtype.type
+    chunks = cpu.chunks_of(param.size)
     arrays = [a.ravel() for a in (param, velocity, cpu.contiguous(grad))]
-    _momentum(chunks, param.size, chunks, *arrays, kind(lr), kind(momentum), nesterov, kind(weight_decay))
+    _momentum(chunks, param.size, chunks, *arrays, lr.reshape(1), momentum, nesterov, weight_decay)
 
 
 @momentum_p.kernel("reference")
@@ -160,14 +222,20 @@ def _(rng):
 
 
 @cpu.chunked
-def _adam(chunk, chunks, param, m, v, grad, rate, unbias, new1, new2, epsilon, decay, shrink):
+def _adam(chunk, chunks, param, m, v, grad, lr, step, beta1, beta2, epsilon, weight_decay, decoupled):
     low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
     p, m_, v_, g_ = param[low:high], m[low:high], v[low:high], grad[low:high]
+    kind = param.dtype.type
+    # 1 − β in float64: float32's 1 − 0.999 is off in the fifth digit.
+    new1, new2, small = kind(1.0 - beta1), kind(1.0 - beta2), kind(epsilon)
+    rate = kind(lr[0] / (1.0 - beta1 ** step[0]))
+    unbias = kind(1.0 / math.sqrt(1.0 - beta2 ** step[0]))
+    decay, shrink = kind(0.0 if decoupled else weight_decay), kind(1.0 - lr[0] * weight_decay if decoupled else 1.0)
     for i in range(p.size):
         g = g_[i] + decay * p[i]
         m_[i] += new1 * (g - m_[i])
         v_[i] += new2 * (g * g - v_[i])
-        p[i] = shrink * p[i] - rate * m_[i] / (math.sqrt(v_[i]) * unbias + epsilon)
+        p[i] = shrink * p[i] - rate * m_[i] / (math.sqrt(v_[i]) * unbias + small)
 
 
 @adam_p.infer
@@ -189,12 +257,9 @@ def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, 
         options |= {"weight_decay": weight_decay, "decoupled": decoupled}
         _copy(out, _adam_step(param, m, v, grad, lr, step, **options))
         return
-    rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
-    # 1 − β in float64: float32's 1 − 0.999 is off in the fifth digit.
-    numbers = map(param.dtype.type, (rate, unbias, 1 - beta1, 1 - beta2, epsilon, decay, shrink))
     arrays = [a.ravel() for a in (param, m, v, cpu.contiguous(grad))]
-    chunks = cpu.chunks_of(param.size)
-    _adam(chunks, param.size, chunks, *arrays, *numbers)
+    chunks, scalars = cpu.chunks_of(param.size), (lr.reshape(1), step.reshape(1))
+    _adam(chunks, param.size, chunks, *arrays, *scalars, beta1, beta2, epsilon, weight_decay, decoupled)
 
 
 @adam_p.kernel("reference")

@@ -1,4 +1,4 @@
-"""CPU kernels for rows with a scale and shift along the row, (k0, 1, 1, r1), tables kept in float64 beside the rows.
+"""CPU kernels for rows with a scale and shift along the row, (k0, 1, 1, r1), with tables spread over a row.
 
 A chunk is some of the rows that share a row of the tables: rows `residue` + m0·i for a range of i.
 """
@@ -8,8 +8,18 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad_norms.kernels.lines_cpu import moments_of_lines
 from minigrad_norms.kernels.shared_cpu import (
+    AGAIN,
+    ALARM,
     APPLY,
+    RAW,
+    RELU,
+    SIX,
+    START,
     SUMS,
+    TOTAL,
+    clamp,
+    doubtful,
+    far,
     rstd_of,
     table_row,
     to_statistics,
@@ -17,78 +27,133 @@ from minigrad_norms.kernels.shared_cpu import (
     wild,
 )
 
+ROWS = 6  # of float64, as long as a row, that a chunk has: two tables, and four of gradients behind a clamp
+PIECE = 4096  # elements of a row that are summed in the elements' own dtype, while their tables stay in the cache
+
 
 @cpu.chunked
-def layers_forward(chunk, stages, y, mean, var, work, x, gamma, beta, geometry, epsilon):
+def layers_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, like):
     k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, _, tables = unpack(geometry)
     residue, part = chunk % m0, chunk // m0
-    table = work[tables + 2 * chunk * r1 : tables + 2 * (chunk + 1) * r1].view(x.dtype)
+    table = work[tables + ROWS * chunk * r1 :][: 2 * r1].view(like.dtype)
     scale, shift = table[:r1], table[r1 : 2 * r1]
     if stages & APPLY:
         spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
         spread(shift, beta, table_row(residue, 0, bm, 1, bp), bp)
+    strange = 0
     for i in range(k0 // m0 * part // parts, k0 // m0 * (part + 1) // parts):
         group = residue + m0 * i
-        if stages & SUMS:
-            m, m2, n = moments_of_lines(x, 0, 1, group, 0, 1, 1, r1, 1, 1)
+        if stages & SUMS and (not stages & AGAIN or doubtful(var[group], epsilon)):
+            m, m2, n = moments_of_lines(stages, x, 0, 1, group, 0, 1, 1, r1, 1, 1, like)
             mean[group] = m
-            var[group] = m2 / n
-        if stages & APPLY:
+            var[group] = m2 if stages & TOTAL else m2 / n
+            strange += doubtful(var[group], epsilon)
+        m, r = mean[group], rstd_of(var[group], epsilon)
+        if stages & APPLY and (not stages & AGAIN or wild(m, r)):
             low, high = group * r1, (group + 1) * r1
-            m, r = mean[group], rstd_of(var[group], epsilon)
-            if wild(m, r):
-                scale_layer(y[low:high], x[low:high], m, r, 0.0, scale, shift)
-            else:
-                near = x.dtype.type(m)
-                rest = x.dtype.type((near - m) * r)
-                scale_layer(y[low:high], x[low:high], near, x.dtype.type(r), rest, scale, shift)
+            strange += wild(m, r)
+            near = like.dtype.type(m)
+            scale_layer(
+                y[low:high], x[low:high], near, like.dtype.type(r), like.dtype.type((near - m) * r), scale, shift
+            )
+            if stages & RELU:
+                clamp(y[low:high], stages)
+    if strange > 0 and like.itemsize == 4:
+        work[0] = ALARM
 
 
 @cpu.chunked
-def layers_backward(chunk, stages, free, dx, dmean, dvar, work, dy, x, mean, var, gamma, geometry, epsilon):
-    k0, _, _, r1, m0, parts, _, _, gm, _, gp, _, _, _, _, tables = unpack(geometry)
+def layers_backward(
+    chunk, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var, gamma, beta, geometry, epsilon, like
+):
+    k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, where, tables = unpack(geometry)
     chunks = m0 * parts
-    if stages & SUMS:
-        residue, part = chunk % m0, chunk // m0
-        shift_sums = work[chunk * r1 : (chunk + 1) * r1]
-        scale_sums = work[(chunks + chunk) * r1 : (chunks + chunk + 1) * r1]
-        scale = work[tables + 2 * chunk * r1 : tables + (2 * chunk + 1) * r1]
-        spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
-        for j in range(r1):
-            shift_sums[j] = 0.0
-            scale_sums[j] = 0.0
-        first, last = k0 // m0 * part // parts, k0 // m0 * (part + 1) // parts
-        quarter = (last - first) // 4
-        apart = quarter * m0
-        done = 0
-        while done < last - first:
-            four = done < 4 * quarter
-            group = residue + m0 * (first + (done // 4 if four else done))
-            low, high = group * r1, (group + 1) * r1
-            if four:
-                m = (mean[group], mean[group + apart], mean[group + 2 * apart], mean[group + 3 * apart])
-                r = (
-                    rstd_of(var[group], epsilon),
-                    rstd_of(var[group + apart], epsilon),
-                    rstd_of(var[group + 2 * apart], epsilon),
-                    rstd_of(var[group + 3 * apart], epsilon),
-                )
-                high += 3 * apart * r1
-                one, two = products_four(scale_sums, shift_sums, dy[low:high], x[low:high], apart * r1, scale, m, r)
-            else:
-                m = (mean[group], 0.0, 0.0, 0.0)
-                r = (rstd_of(var[group], epsilon), 0.0, 0.0, 0.0)
-                one, two = products_layer(scale_sums, shift_sums, dy[low:high], x[low:high], scale, m[0], r[0])
+    flags = work[where : where + k0]  # of rows that float32 does not reach
+    residue, part = chunk % m0, chunk // m0
+    shift_sums = work[START + chunk * r1 :][:r1]
+    scale_sums = work[START + (chunks + chunk) * r1 :][:r1]
+    space = work[tables + ROWS * chunk * r1 :][: ROWS * r1]
+    table = space.view(like.dtype)
+    scale, shift = table[:r1], table[r1 : 2 * r1]
+    gated = space[2 * r1 : 6 * r1].view(x.dtype)[: 4 * r1]
+    spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
+    if stages & RELU:
+        spread(shift, beta, table_row(residue, 0, bm, 1, bp), bp)
+    for j in range(r1):
+        shift_sums[j] = 0.0
+        scale_sums[j] = 0.0
+    first, last = k0 // m0 * part // parts, k0 // m0 * (part + 1) // parts
+    quarter = (last - first) // 4
+    apart = quarter * m0
+    strange = 0
+    done = 0
+    while done < last - first:
+        four = done < 4 * quarter
+        group = residue + m0 * (first + (done // 4 if four else done))
+        low = group * r1
+        reach = apart * r1 if four else 0
+        high = low + 3 * reach + r1
+        near, r, rest = of_rows(mean, var, group, reach // r1, epsilon, like)
+        slope, gap = dy[low:high], reach
+        if stages & RELU:
             for row in range(4 if four else 1):
-                at = group + row * apart
-                to_mean = -r[row] * one[row]
-                to_var = -0.5 * (r[row] * two[row]) * r[row]
-                to_mean, to_var = to_statistics(dmean, dvar, at, to_mean, to_var, free)
-                if stages & APPLY:
-                    low, high = at * r1, (at + 1) * r1
-                    b, c = 2.0 * to_var / r1, to_mean / r1
-                    slope_layer(dx[low:high], dy[low:high], x[low:high], scale, m[row], r[row], b, c)
-            done += 4 if four else 1
+                at = low + row * reach
+                gate_layer(gated[row * r1 :], dy[at:], x[at:], near[row], r[row], rest[row], scale, shift, stages)
+            slope, gap = gated, r1 if four else 0
+        one = two = (0.0, 0.0, 0.0, 0.0)
+        for cut in range(0, r1, PIECE):
+            end = min(cut + PIECE, r1)
+            to_scale, to_shift, part_of = scale_sums[cut:end], shift_sums[cut:end], scale[cut:end]
+            if four:
+                more, also = products_four(
+                    to_scale, to_shift, slope[cut:], gap, x[low + cut : high], reach, part_of, near, r, rest, like
+                )
+            else:
+                more, also = products_layer(
+                    to_scale, to_shift, slope[cut:], x[low + cut : high], part_of, near[0], r[0], rest[0], like
+                )
+            one, two = add_four(one, more), add_four(two, also)
+        for row in range(4 if four else 1):
+            at = group + row * apart
+            m, s = mean[at], rstd_of(var[at], epsilon)
+            to_mean = -s * one[row]
+            to_var = -0.5 * (s * two[row]) * s
+            to_mean, to_var = to_statistics(dmean, dvar, at, to_mean, to_var, free)
+            b, c = 2.0 * to_var / (1 if stages & TOTAL else r1), 0.0 if stages & RAW else to_mean / r1
+            if free:
+                b = c = 0.0
+            if not stages & AGAIN:
+                beyond = wild(m, s) or far(b) or far(c)
+                flags[at] = beyond
+                strange += beyond
+            if stages & APPLY and (not stages & AGAIN or flags[at] != 0.0):
+                c -= (m - near[row]) * b
+                here = slope[row * gap :][:r1]
+                low, high = at * r1, (at + 1) * r1
+                b_near, c_near = like.dtype.type(b), like.dtype.type(c)
+                # Where the statistics are inputs b and c are 0, and what stands for x is not to bring in an infinity.
+                source = here if free else x[low:high]
+                slope_layer(dx[low:high], here, source, scale, near[row], r[row], b_near, c_near)
+        done += 4 if four else 1
+    if strange > 0 and like.itemsize == 4:
+        work[0] = ALARM
+
+
+@cpu.jit
+def of_rows(mean, var, group, apart, epsilon, like):
+    """The mean, 1/√(σ² + ε), and what the rounded mean leaves of (x − mean)/√(σ² + ε), of four rows."""
+    m0, m1, m2, m3 = mean[group], mean[group + apart], mean[group + 2 * apart], mean[group + 3 * apart]
+    r0, r1 = rstd_of(var[group], epsilon), rstd_of(var[group + apart], epsilon)
+    r2, r3 = rstd_of(var[group + 2 * apart], epsilon), rstd_of(var[group + 3 * apart], epsilon)
+    a = like.dtype.type
+    near = (a(m0), a(m1), a(m2), a(m3))
+    rest = (a((near[0] - m0) * r0), a((near[1] - m1) * r1), a((near[2] - m2) * r2), a((near[3] - m3) * r3))
+    return near, (a(r0), a(r1), a(r2), a(r3)), rest
+
+
+@cpu.jit
+def add_four(a, b):
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
 @cpu.jit
@@ -102,21 +167,31 @@ def spread(row, table, start, entries):
         return
     for p in range(entries):
         piece = row[p * width : (p + 1) * width]
-        value = np.float64(table[start + p])
+        value = table[start + p]
         for j in range(piece.size):
             piece[j] = value
 
 
 @cpu.jit
-def scale_layer(y, x, m, r, rest, scale, shift):
+def scale_layer(y, x, near, r, rest, scale, shift):
     for j in range(x.size):
-        y[j] = ((x[j] - m) * r + rest) * scale[j] + shift[j]
+        y[j] = ((x[j] - near) * r + rest) * scale[j] + shift[j]
 
 
 @cpu.jit
-def slope_layer(dx, dy, x, scale, m, r, b, c):
+def gate_layer(dz, dy, x, near, r, rest, scale, shift, stages):
+    """dy where z, as `scale_layer` has it, is within the bounds of a clamping activation, else 0."""
+    top = scale.dtype.type(6.0 if stages & SIX else np.inf)
+    zero = scale.dtype.type(0.0)
+    for j in range(scale.size):
+        z = ((x[j] - near) * r + rest) * scale[j] + shift[j]
+        dz[j] = zero if z <= zero or z >= top else dy[j]
+
+
+@cpu.jit
+def slope_layer(dx, dy, x, scale, near, r, b, c):
     for j in range(x.size):
-        dx[j] = dy[j] * (r * scale[j]) + ((x[j] - m) * b + c)
+        dx[j] = dy[j] * (r * scale[j]) + ((x[j] - near) * b + c)
 
 
 # The sums over rows, for scale and shift, and along each row, for its mean and variance. Four rows a step share the
@@ -124,21 +199,23 @@ def slope_layer(dx, dy, x, scale, m, r, b, c):
 
 
 @cpu.jit
-def products_four(scale_sums, shift_sums, dy, x, apart, scale, m, r):
-    one = np.uint64(apart)
-    two = one + one
-    three = two + one
-    m0, m1, m2, m3 = m
+def products_four(scale_sums, shift_sums, dy, gap, x, apart, scale, near, r, rest, like):
+    one, i = np.uint64(apart), np.uint64(gap)
+    two, ii = one + one, i + i
+    three, iii = two + one, ii + i
+    m0, m1, m2, m3 = near
     r0, r1, r2, r3 = r
-    s0 = s1 = s2 = s3 = 0.0
-    t0 = t1 = t2 = t3 = 0.0
+    k0, k1, k2, k3 = rest
+    zero = like.dtype.type(0.0)
+    s0 = s1 = s2 = s3 = zero
+    t0 = t1 = t2 = t3 = zero
     for j in range(np.uint64(scale.size)):
         g = scale[j]
-        e0, e1, e2, e3 = np.float64(dy[j]), np.float64(dy[j + one]), np.float64(dy[j + two]), np.float64(dy[j + three])
-        f0 = e0 * ((x[j] - m0) * r0)
-        f1 = e1 * ((x[j + one] - m1) * r1)
-        f2 = e2 * ((x[j + two] - m2) * r2)
-        f3 = e3 * ((x[j + three] - m3) * r3)
+        e0, e1, e2, e3 = dy[j] + zero, dy[j + i] + zero, dy[j + ii] + zero, dy[j + iii] + zero
+        f0 = e0 * ((x[j] - m0) * r0 + k0)
+        f1 = e1 * ((x[j + one] - m1) * r1 + k1)
+        f2 = e2 * ((x[j + two] - m2) * r2 + k2)
+        f3 = e3 * ((x[j + three] - m3) * r3 + k3)
         shift_sums[j] += (e0 + e1) + (e2 + e3)
         scale_sums[j] += (f0 + f1) + (f2 + f3)
         s0 += e0 * g
@@ -149,18 +226,20 @@ def products_four(scale_sums, shift_sums, dy, x, apart, scale, m, r):
         t1 += f1 * g
         t2 += f2 * g
         t3 += f3 * g
-    return (s0, s1, s2, s3), (t0, t1, t2, t3)
+    sums = (np.float64(s0), np.float64(s1), np.float64(s2), np.float64(s3))
+    return sums, (np.float64(t0), np.float64(t1), np.float64(t2), np.float64(t3))
 
 
 @cpu.jit
-def products_layer(scale_sums, shift_sums, dy, x, scale, m, r):
-    s = 0.0
-    t = 0.0
-    for j in range(x.size):
-        e = np.float64(dy[j])
-        f = e * ((x[j] - m) * r)
+def products_layer(scale_sums, shift_sums, dy, x, scale, near, r, rest, like):
+    zero = like.dtype.type(0.0)
+    s = zero
+    t = zero
+    for j in range(scale.size):
+        e = dy[j] + zero
+        f = e * ((x[j] - near) * r + rest)
         shift_sums[j] += e
         scale_sums[j] += f
         s += e * scale[j]
         t += f * scale[j]
-    return (s, 0.0, 0.0, 0.0), (t, 0.0, 0.0, 0.0)
+    return (np.float64(s), 0.0, 0.0, 0.0), (np.float64(t), 0.0, 0.0, 0.0)

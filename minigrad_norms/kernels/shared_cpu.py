@@ -9,6 +9,14 @@ from minigrad.devices import cpu
 SUMS = 1  # sums over the chunk's own elements
 COMBINE = 2  # sums of the chunks of a group, in their order, and what follows from them
 APPLY = 4  # the elements
+RAW = 8  # flag: no mean is removed; it is 0, and what is called the variance is the mean of squares
+TOTAL = 16  # flag: their sum instead
+RELU = 32  # flag: y is clamped to be at least 0
+SIX = 64  # flag: and at most 6
+AGAIN = 128  # flag: only the groups that float32 did not reach
+
+START = 8  # where workspace begins in `work`; in front is the alarm
+ALARM = -1.2345678901234567e-289  # in work[0]
 
 # Derivation. With d = x − μ, r = (σ² + ε)^−½, y = d·r·γ + β, n elements a group, e = dy·γ, and ċμ, ċv the cotangents
 # of μ and σ² as outputs:
@@ -17,7 +25,14 @@ APPLY = 4  # the elements
 #   through μ = Σ x/n:     m̄ = ċμ − r·Σ e,        and ∂μ/∂x = 1/n
 #   dx = r·e + b·d + c   with b = 2·v̄/n and c = m̄/n
 # Where μ and σ² are inputs, v̄ and m̄ (without ċ) are their gradients and dx = r·e.
-# Where σ² + ε = 0 the group is constant: r := 0, so y = β and dx has only what comes through μ.
+# Where σ² + ε = 0 the group is constant: r := 0, so y = β and dx has only what comes through μ. With RAW nothing comes
+# through μ, and with TOTAL b = 2·v̄. Behind a clamp dy is 0 where y is at a bound.
+#
+# Arithmetic. Elements are computed on in the dtype of `like`: float32 is enough for float32, if it is about a shift
+# near the mean, and sums of a few elements go on in float64. x − near, with near the mean in that dtype, is exact where
+# x is close to the mean; what near leaves of the mean is made good in float64, (x − near)·a + (β − (μ − near)·a) for y.
+# A constant group has near = μ. Where float32 does not reach (squares that overflow or vanish, NaN) a kernel gives the
+# alarm, and is run again with `like` in float64 for those groups: what a group gets depends on its own elements alone.
 
 
 @cpu.jit
@@ -35,15 +50,25 @@ def rstd_of(variance, epsilon):
     return 0.0 if total == 0.0 else 1.0 / np.sqrt(total)
 
 
-# y in float32 arithmetic: x − near, with near the mean in float32, is exact where x is close to the mean, and what near
-# leaves of the mean goes into the shift: (x − near)·a + (β − (μ − near)·a). A constant group has near = μ.
+@cpu.jit(inline=True)
+def doubtful(variance, epsilon):
+    """Whether a variance from squares in float32 may be wrong: they overflowed, or vanished next to nothing.
+
+    The limits lie well before that, so that the corrected variance is on the same side of them.
+    """
+    return not 1e-28 < variance + epsilon < 1e28
 
 
 @cpu.jit(inline=True)
-def wild(mean, scale):
-    """Whether something in that comes near float32's limits, and must be done in float64. A NaN is a NaN in both."""
-    size = abs(scale)
-    return size == size and (abs(mean) > 1e15 or size > 1e15 or (size < 1e-15 and size > 0.0))
+def wild(mean, rstd):
+    """Whether a group needs float64: its variance is doubtful, or its mean near float32's limits."""
+    return not (abs(mean) < 1e15 and 1e-14 < rstd < 1e14)
+
+
+@cpu.jit(inline=True)
+def far(value):
+    """Whether a factor is near float32's limits; 0 is not."""
+    return value != 0.0 and not 1e-30 < abs(value) < 1e30
 
 
 @cpu.jit(inline=True)
@@ -69,15 +94,41 @@ def to_statistics(dmean, dvar, group, to_mean, to_var, free):
 
 
 @cpu.jit
-def deviations(x, shift):
-    """Σ(x − shift) and Σ(x − shift)²."""
-    first = 0.0
-    second = 0.0
-    for j in range(x.size):
-        d = np.float64(x[j]) - shift
-        first += d
-        second += d * d
-    return first, second
+def clamp(y, stages):
+    """y of a clamping activation, in place."""
+    top = y.dtype.type(6.0 if stages & SIX else np.inf)
+    zero = y.dtype.type(0.0)
+    for j in range(y.size):
+        value = y[j]
+        value = zero if value <= zero else value
+        y[j] = top if value >= top else value
+
+
+@cpu.jit
+def gate(dz, dy, x, near, a, b, stages):
+    """dy where z = (x − near)·a + b is within the bounds of a clamping activation, else 0."""
+    top = near.dtype.type(6.0 if stages & SIX else np.inf)
+    zero = near.dtype.type(0.0)
+    for j in range(dz.size):
+        z = (x[j] - near[j]) * a[j] + b[j]
+        dz[j] = zero if z <= zero or z >= top else dy[j]
+
+
+@cpu.jit
+def copy_to(row, values):
+    for j in range(row.size):
+        row[j] = values[j]
+
+
+@cpu.jit
+def put(row, values, mask):
+    """The values where the mask is not 0; an empty mask stands for ones."""
+    if mask.size == 0:
+        copy_to(row, values)
+        return
+    for j in range(row.size):
+        if mask[j] != 0.0:
+            row[j] = values[j]
 
 
 @cpu.chunked

@@ -1,6 +1,6 @@
 """Standardizing on the CPU: forward, its gradient, and both with given statistics, for every normalization.
 
-    y = (x − mean)·(γ·rstd) + β     with rstd = 1/√(var + ε), or 0 where var + ε = 0
+    y = f((x − mean)·(γ·rstd) + β)     with rstd = 1/√(var + ε), or 0 where var + ε = 0
 
 Arrays are C-contiguous, of any shape; x, y, γ, β and their gradients of one dtype, float32 or float64; `mean`, `var`,
 their gradients and `work` float64. Everything is given, nothing allocated; `work` has at least `plan.workspace`
@@ -9,32 +9,96 @@ Sums are taken in float64 about a shift. The cut into chunks follows from the pl
 """
 
 from functools import lru_cache
-from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad.devices import cpu
 from minigrad.devices.cpu import Kernel
-from minigrad_norms.kernels.columns_cpu import ROWS, columns_backward, columns_forward
+from minigrad_norms.kernels import columns_cpu, layers_cpu
+from minigrad_norms.kernels.columns_cpu import columns_backward, columns_forward
 from minigrad_norms.kernels.form import NONE, Affine, Form
 from minigrad_norms.kernels.layers_cpu import layers_backward, layers_forward
 from minigrad_norms.kernels.lines_cpu import lines_backward, lines_forward
-from minigrad_norms.kernels.shared_cpu import APPLY, COMBINE, SUMS, parameters
+from minigrad_norms.kernels.shared_cpu import (
+    AGAIN,
+    ALARM,
+    APPLY,
+    COMBINE,
+    RAW,
+    RELU,
+    SIX,
+    START,
+    SUMS,
+    TOTAL,
+    parameters,
+)
 
 ALL = SUMS | COMBINE | APPLY
+STATISTICS = {"variance": 0, "mean_square": RAW, "sum_square": RAW | TOTAL}
+CLAMPS = {None: 0, "relu": RELU, "relu6": RELU | SIX}
 MOST_CHUNKS = 32
 LEAST_CHUNK = 1 << 13  # elements that are worth a chunk
-CACHED = 1 << 18  # elements of a block of columns that are read a second time from the cache
+SHARED = 1 << 16  # elements from which rows of columns are shared out among chunks
+CACHED = 1 << 18  # elements that the processors' own caches hold: whole columns a chunk, which reads them twice
+PART = 1 << 17  # elements that are worth another part of the rows, whose sums must be merged
 NARROWEST = 256  # columns of a block: narrower ones would read memory in short pieces
-WIDEST = 4096  # columns of a block: their float64 rows stay in the cache
+WIDEST = 1024  # columns of a block: their float64 rows stay in the cache
 FOLD = 256  # columns that narrower rows are folded to
 LONG = 64  # elements from which a line repays its start
+FEWEST = 8  # elements a group from which float32 is enough: the gradient of fewer may cancel to nothing
 
+_wide = np.empty(0, np.float64)
 _nothing = {np.dtype(d): np.empty(0, d) for d in ("float32", "float64")}
 _ones = {np.dtype(d): np.ones(1, d) for d in ("float32", "float64")}
 _zeros = {np.dtype(d): np.zeros(1, d) for d in ("float32", "float64")}
-_no_statistics = _nothing[np.dtype("float64")]
 _no_geometry = np.empty(0, np.int64)
+
+
+class _Rescue(Kernel):
+    """What follows a kernel that computes in float32: on an alarm, the same once more in float64.
+
+    Called from Python it looks at the alarm. Compiled, as part of a plan that is replayed without Python, it fails
+    where there is one, which has it called from Python.
+    """
+
+    def __init__(self, kernel: Kernel, body: Any):
+        super().__init__(body)
+        self._kernel = kernel
+
+    def __call__(self, chunks: int, work: int, *args: Any) -> None:
+        if cpu.tracers:
+            try:
+                super().__call__(chunks, work, *args)
+                return
+            except FloatingPointError:
+                pass
+        elif args[5][0] != ALARM:
+            return
+        chunks, combine_chunks, size, split, stages, buffer, *arguments = args
+        _stages(self._kernel, chunks, combine_chunks, size, split, stages | AGAIN, buffer, *arguments, _wide)
+        buffer[0] = 0.0
+
+
+def _rescue_forward(
+    chunk, chunks, combine_chunks, size, split, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon
+):
+    if work[0] == ALARM:
+        raise FloatingPointError("beyond float32")
+
+
+def _rescue_backward(
+    chunk, chunks, combine_chunks, size, split, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var,
+    gamma, beta, geometry, epsilon,
+):  # fmt: skip
+    if work[0] == ALARM:
+        raise FloatingPointError("beyond float32")
+
+
+_columns = (columns_forward, columns_backward)
+_lines = (lines_forward, lines_backward)
+_layers = (layers_forward, layers_backward)
+_rescues = {k: (_Rescue(k[0], _rescue_forward), _Rescue(k[1], _rescue_backward)) for k in (_columns, _lines, _layers)}
 
 
 class Plan(NamedTuple):
@@ -42,28 +106,30 @@ class Plan(NamedTuple):
 
     forward: Kernel
     backward: Kernel
+    rescue: tuple[Kernel, Kernel]
     chunks: int
     combine_chunks: int  # those of COMBINE alone
     split: bool  # whether a group is shared out among chunks, and stages follow one another
     size: int
-    geometry: np.ndarray  # int64: eight numbers of the kernel's own, both tables, two places in `work`, then lists
+    geometry: np.ndarray  # int64: eight numbers of the kernel's own, both tables, two places in `work`
     sums: int  # where in the workspace those for the parameters' gradients are: (2, *sums_shape), shift first
     sums_shape: tuple[int, int, int]
     sums_size: int
+    direct: int  # the size of a parameter's gradient that the kernel itself writes
     workspace: int
     form: Form
     gamma: Affine
     beta: Affine
 
 
-def forward(y, mean, var, work, x, gamma, beta, plan, epsilon):
+def forward(y, mean, var, work, x, gamma, beta, plan, epsilon, statistic="variance", activation=None):
     """Fill `y` with x standardized, and `mean` and `var` (biased) with each group's statistics."""
-    _forward(ALL, y, mean, var, work, x, gamma, beta, plan, epsilon)
+    _forward(ALL | STATISTICS[statistic] | CLAMPS[activation], y, mean, var, work, x, gamma, beta, plan, epsilon)
 
 
-def apply(y, work, x, mean, var, gamma, beta, plan, epsilon):
+def apply(y, work, x, mean, var, gamma, beta, plan, epsilon, activation=None):
     """Fill `y` with x standardized by given statistics."""
-    _forward(APPLY, y, mean, var, work, x, gamma, beta, plan, epsilon)
+    _forward(APPLY | CLAMPS[activation], y, mean, var, work, x, gamma, beta, plan, epsilon)
 
 
 def moments(mean, var, work, x, plan):
@@ -71,20 +137,23 @@ def moments(mean, var, work, x, plan):
     _forward(SUMS | COMBINE, _nothing[x.dtype], mean, var, work, x, None, None, plan, 0.0)
 
 
-def backward(dx, dgamma, dbeta, work, dy, x, mean, var, gamma, plan, epsilon, dmean=None, dvar=None):
-    """Fill the gradients of `forward`, from the cotangents of y and, where given, of mean and var."""
-    _backward(0, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon)
+def backward(
+    dx, dgamma, dbeta, work, dy, x, mean, var, gamma, plan, epsilon, dmean=None, dvar=None, statistic="variance",
+    activation=None, beta=None,
+):  # fmt: skip
+    """Fill the gradients of `forward`, from the cotangents of y and, where given, of mean and var.
+
+    `beta` is needed behind an activation only.
+    """
+    flags = STATISTICS[statistic] | CLAMPS[activation]
+    _backward(flags, 0, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
 
 
-def apply_backward(dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon):
+def apply_backward(
+    dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon, activation=None, beta=None
+):
     """Fill the gradients of `apply`, whose mean and var are inputs like x."""
-    if dgamma is not None or dbeta is not None or dmean is not None or dvar is not None:
-        _backward(1, None, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon)
-    if dx is not None:
-        plan = plan_for(plan.form, plan.gamma, NONE)
-        zeros = work[plan.workspace - plan.form.groups : plan.workspace]
-        zeros.fill(0.0)
-        _forward(APPLY, dx, zeros, var, work, dy, gamma, None, plan, epsilon)
+    _backward(CLAMPS[activation], 1, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
 
 
 @lru_cache(maxsize=512)
@@ -97,7 +166,9 @@ def plan_for(form: Form, gamma: Affine = NONE, beta: Affine = NONE) -> Plan:
     if form.permutation is not None:
         raise ValueError(f"{form} needs its permutation applied first")
     if form.size == 0:
-        return Plan(lines_forward, lines_backward, 0, 0, False, 0, _no_geometry, 0, (0, 0, 0), 0, 0, form, gamma, beta)
+        return Plan(
+            *_lines, _rescues[_lines], 0, 0, False, 0, _no_geometry, 0, (0, 0, 0), 0, 0, START, form, gamma, beta
+        )  # fmt: skip
     for table in (gamma, beta):
         if form.k0 % table.m0 or table.n1 not in (1, form.k1) or form.r1 % table.p1:
             raise ValueError(f"{table} does not fit {form}")
@@ -122,43 +193,42 @@ def _plan_lines(form: Form, gamma: Affine, beta: Affine, p1: int) -> Plan:
             parts, cuts = min(parts, r0 * p1), 1
     # Where r0 > 1, memory is in pieces as long as a span's groups are together: rather fewer spans.
     spans = form.groups if parts > 1 else min(form.groups, target if r0 == 1 else max(8, target // 2))
-    sums = form.groups * parts * max(3, 2 * p1)
+    sums = START + form.groups * parts * max(3, 2 * p1)
     coefficients = sums + 2 * form.groups * p1
     geometry = [k0, r0, k1, r1, p1, cuts, parts, spans, *gamma, *beta, sums, coefficients]
-    return _plan(lines_forward, lines_backward, spans, parts, geometry, sums, (k0, k1, p1), form, gamma, beta)
+    end = coefficients + 3 * form.groups
+    return _plan(_lines, spans, parts, geometry, sums, (k0, k1, p1), end, form, gamma, beta)
 
 
 def _plan_layers(form: Form, gamma: Affine, beta: Affine, m0: int) -> Plan:
     parts = max(1, min(form.k0 // m0, _target(form.size) // m0))
     chunks = m0 * parts
-    tables = 2 * chunks * form.r1
-    geometry = [*form[:4], m0, parts, 0, 0, *gamma, *beta, 0, tables]
-    return _plan(layers_forward, layers_backward, chunks, 1, geometry, 0, (chunks, 1, form.r1), form, gamma, beta)
+    flags = START + 2 * chunks * form.r1
+    tables = flags + form.k0
+    end = tables + layers_cpu.ROWS * chunks * form.r1
+    geometry = [*form[:4], m0, parts, 0, 0, *gamma, *beta, flags, tables]
+    sums_shape = (chunks, 1, form.r1)
+    return _plan(_layers, chunks, 1, geometry, START, sums_shape, end, form, gamma, beta)
 
 
 def _plan_columns(form: Form, gamma: Affine, beta: Affine) -> Plan:
     k0, r0, k1, r1 = form[:4]
     columns = k1 * r1
     fold = 1 if columns >= FOLD else min(r0, -(-FOLD // columns))
-    target = _target(form.size)
-    blocks, parts = 1, 1
-    if k0 < min(target, 8):
-        wanted = -(-target // k0)
-        most = max(1, min(k1, columns // NARROWEST))
-        if fold == 1 and most >= min(wanted, 4) and r0 * (columns // most) <= CACHED:
-            blocks = min(wanted, most)
+    blocks, parts = min(k1, -(-columns // WIDEST)), 1
+    if k0 * blocks < 8 and form.size >= SHARED:
+        if fold == 1 and form.size <= CACHED and columns >= 2 * NARROWEST:
+            blocks = min(k1, max(blocks, 2, columns // (2 * NARROWEST)))
         else:
-            parts = min(wanted, r0 // fold)
-    if fold == 1 and columns // blocks > WIDEST:
-        blocks = min(k1, -(-columns // WIDEST))
+            wanted = min(MOST_CHUNKS, max(2, form.size // PART))
+            parts = max(1, min(wanted // (k0 * blocks), r0 // fold))
     width = fold * r1 * -(-k1 // blocks)
-    sums = k0 * blocks * parts * ROWS * width
+    sums = START + k0 * blocks * parts * columns_cpu.ROWS * width
     coefficients = sums + 2 * k0 * columns
     geometry = [k0, r0, k1, r1, fold, blocks, parts, width, *gamma, *beta, sums, coefficients]
-    group, j = np.divmod(np.arange(columns), r1)
-    for entry in (group, *(group % t.n1 * t.p1 + j // (r1 // t.p1) for t in (gamma, beta))):
-        geometry.extend(np.tile(entry, fold))
-    return _plan(columns_forward, columns_backward, k0 * blocks, parts, geometry, sums, (k0, k1, r1), form, gamma, beta)
+    end = coefficients + 3 * k0 * k1
+    direct = k1 if k0 == 1 and r1 == 1 else 0
+    return _plan(_columns, k0 * blocks, parts, geometry, sums, (k0, k1, r1), end, form, gamma, beta, direct)
 
 
 def _target(size: int) -> int:
@@ -166,16 +236,14 @@ def _target(size: int) -> int:
     return 1 << (max(1, min(MOST_CHUNKS, size // LEAST_CHUNK)).bit_length() - 1)
 
 
-def _plan(forward, backward, blocks, parts, geometry, sums, sums_shape, form, gamma, beta) -> Plan:
-    # Behind the sums as much again (tables of layers, coefficients), or two coefficients a group; then a zero a group.
-    size = 2 * prod(sums_shape)
-    workspace = sums + size + max(size, 2 * form.groups) + form.groups
-    if beta != NONE:
-        workspace = max(workspace, plan_for(form, gamma, NONE).workspace)
-    table = np.array(geometry, np.int64)
+def _plan(
+    kernels: tuple[Kernel, Kernel], blocks: int, parts: int, geometry: list[int], sums: int,
+    sums_shape: tuple[int, int, int], end: int, form: Form, gamma: Affine, beta: Affine, direct: int = 0,
+) -> Plan:  # fmt: skip
+    size = 2 * sums_shape[0] * sums_shape[1] * sums_shape[2]
     return Plan(
-        forward, backward, blocks * parts, blocks, parts > 1, form.size, table, sums, sums_shape, size, workspace,
-        form, gamma, beta,
+        *kernels, _rescues[kernels], blocks * parts, blocks, parts > 1, form.size, np.array(geometry, np.int64),
+        sums, sums_shape, size, direct, end, form, gamma, beta,
     )  # fmt: skip
 
 
@@ -187,61 +255,69 @@ def _forward(stages, y, mean, var, work, x, gamma, beta, plan, epsilon):
         return
     if stages & APPLY and ((gamma is None and plan.gamma != NONE) or (beta is None and plan.beta != NONE)):
         raise ValueError("None given where the plan has a table")
-    kernel, chunks, size = plan.forward, plan.chunks, plan.size
+    dtype = x.dtype
     arguments = (
         y.ravel(),
         mean.ravel(),
         var.ravel(),
-        work,
         x.ravel(),
-        _ones[x.dtype] if gamma is None else gamma.ravel(),
-        _zeros[x.dtype] if beta is None else beta.ravel(),
+        _ones[dtype] if gamma is None else gamma.ravel(),
+        _zeros[dtype] if beta is None else beta.ravel(),
         plan.geometry,
         epsilon,
     )
-    if not plan.split:
-        kernel(chunks, size, stages, *arguments)
-        return
-    if stages & SUMS:
-        kernel(chunks, size, SUMS, *arguments)
-        kernel(plan.combine_chunks, 0, COMBINE, *arguments)
-    if stages & APPLY:
-        kernel(chunks, size, APPLY, *arguments)
+    _run(plan.forward, plan.rescue[0], plan, plan.size, stages, work, dtype, arguments)
 
 
-def _backward(free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon):
+def _backward(flags, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon):
     if plan.size == 0:
         for gradient in (dgamma, dbeta, *((dmean, dvar) if free else ())):
             if gradient is not None:
                 gradient.fill(0.0)
         return
-    if gamma is None and plan.gamma != NONE:
+    if (gamma is None and plan.gamma != NONE) or (flags & RELU and beta is None and plan.beta != NONE):
         raise ValueError("None given where the plan has a table")
-    nothing = _nothing[x.dtype]
-    kernel, chunks, size, geometry = plan.backward, plan.chunks, plan.size, plan.geometry
+    dtype = x.dtype
+    nothing = _nothing[dtype]
+    dgamma = nothing if dgamma is None else dgamma.ravel()
+    dbeta = nothing if dbeta is None else dbeta.ravel()
+    direct = plan.direct and dgamma.size in (0, plan.direct) and dbeta.size in (0, plan.direct)
     arguments = (
         free,
         nothing if dx is None else dx.ravel(),
-        _no_statistics if dmean is None else dmean.ravel(),
-        _no_statistics if dvar is None else dvar.ravel(),
-        work,
+        dgamma if direct else nothing,
+        dbeta if direct else nothing,
+        _wide if dmean is None else dmean.ravel(),
+        _wide if dvar is None else dvar.ravel(),
         dy.ravel(),
         x.ravel(),
         mean.ravel(),
         var.ravel(),
-        _ones[x.dtype] if gamma is None else gamma.ravel(),
-        geometry,
+        _ones[dtype] if gamma is None else gamma.ravel(),
+        _zeros[dtype] if beta is None else beta.ravel(),
+        plan.geometry,
         epsilon,
     )
-    elements = 0 if dx is None else APPLY
-    if plan.split:
-        kernel(chunks, size, SUMS, *arguments)
-        kernel(plan.combine_chunks, 0, COMBINE, *arguments)
-        if elements:
-            kernel(chunks, size, APPLY, *arguments)
-    else:
-        kernel(chunks, size, SUMS | COMBINE | elements, *arguments)
-    if dgamma is not None or dbeta is not None:
-        dgamma = nothing if dgamma is None else dgamma.ravel()
-        dbeta = nothing if dbeta is None else dbeta.ravel()
-        parameters(2, plan.sums_size, dgamma, dbeta, work[plan.sums :], *plan.sums_shape, geometry)
+    stages = flags | SUMS | COMBINE if dx is None else flags | ALL
+    _run(plan.backward, plan.rescue[1], plan, 2 * plan.size, stages, work, dtype, arguments)
+    if not direct and (dgamma.size or dbeta.size):
+        parameters(2, plan.sums_size, dgamma, dbeta, work[plan.sums :], *plan.sums_shape, plan.geometry)
+
+
+def _run(kernel, rescue, plan, size, stages, work, dtype, arguments):
+    """The stages of a kernel: in the dtype of x, and if that gives the alarm, in float64."""
+    like = _wide if plan.form.r0 * plan.form.r1 < FEWEST else _nothing[dtype]
+    _stages(kernel, plan.chunks, plan.combine_chunks, size, plan.split, stages, work, *arguments, like)
+    if like is not _wide:
+        rescue(1, 0, plan.chunks, plan.combine_chunks, size, plan.split, stages, work, *arguments)
+
+
+def _stages(kernel, chunks, combine_chunks, size, split, stages, *arguments):
+    if not split:
+        kernel(chunks, size, stages, *arguments)
+        return
+    if stages & SUMS:
+        kernel(chunks, size, stages & ~(COMBINE | APPLY), *arguments)
+        kernel(combine_chunks, 0, stages & ~(SUMS | APPLY), *arguments)
+    if stages & APPLY:
+        kernel(chunks, size, stages & ~(SUMS | COMBINE), *arguments)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
 from bench import __main__ as command  # noqa: E402
 from bench import compare, peers, report, worker  # noqa: E402
 from bench.case import Case, Work  # noqa: E402
+from bench.copying import share_of_copy  # noqa: E402
 
 SUITE = """
 import os, sys
@@ -49,6 +51,9 @@ def with_fakeours(case):
 
 def with_faketheirs(case):
     return work(case.data["theirs"])
+
+def with_faketheirs_twice(case):
+    return work(2 * case.data["theirs"])
 
 def with_faketold(case):
     return None
@@ -186,6 +191,8 @@ def test_json(result, tmp_path):
         (0.0123, "s", "12.3 ms"),
         (2.5, "s", "2.50 s"),
         (1234.5, "MiB", "1234 MiB"),
+        (1.2345e-7, "", "1.2e-07"),
+        (float("inf"), "", "inf"),
         (None, "s", ""),
     ],
 )
@@ -276,8 +283,8 @@ def test_command_line(monkeypatch, capsys):
     monkeypatch.setenv("BENCH_PYTHON_TORCH", "/a")
     monkeypatch.setenv("BENCH_PYTHON_JAX", "/b")
     options = command.parse(["norms", "--python", "jax=/c", "--quick"])
-    assert options.pythons == {"torch": "/a", "jax": "/c"}
-    assert (options.names, options.repeat, options.peers) == (["norms"], 1, ["torch", "jax"])
+    assert options.pythons == {"torch": "/a", "torch.compile": "/a", "jax": "/c"}
+    assert (options.names, options.repeat, options.peers) == (["norms"], 1, ["torch", "torch.compile", "jax"])
     for bad, message in [
         (["nothing"], "no benchmark"),
         (["--python", "x"], "PEER=PATH"),
@@ -294,9 +301,44 @@ def test_norms_quick(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert status == 0, printed
     rows = json.loads(out.read_text())["benchmarks"]["norms"]["rows"]
-    assert [r["case"] for r in rows] == ["(60, 100)", "(32, 64)"]
-    assert all(r["peers"]["minigrad"]["columns"]["kernels"] > 0 for r in rows)
+    assert [r["case"] for r in rows] == ["batch (60, 100)", "layer (64, 768)", "group (32, 26, 26, 10) NHWC in 5"]
+    assert all(0 < r["peers"]["minigrad"]["median"] < 1 for r in rows)
     assert printed.splitlines()[-2] == "no peer to compare with"
+
+
+def test_accuracy_quick(capsys):
+    status = command.main(["accuracy", "--quick", "--peers", ""])
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+    rows = [line for line in printed.splitlines() if "mean 1e6, spread 1" in line]
+    assert len(rows) == 10
+    assert all(line.endswith("< 5e-07  met") for line in rows)
+
+
+def test_the_share_of_copy_grows_with_the_passes():
+    one, five = (share_of_copy(lambda: time.sleep(0.001), 1 << 16, passes, 2) for passes in (1, 5))
+    assert 0 < 2 * one < five
+
+
+def test_another_use_of_a_library_is_a_peer_of_its_own(made_up):
+    found = compare.run(made_up, ["faketheirs.twice"], rounds=1, quick=True, ours="fakeours")
+    assert found["peers"]["faketheirs.twice"]["status"] == "ready"
+    assert row(found, "plain")["peers"]["faketheirs.twice"]["median"] == 10.0
+
+
+def test_what_is_not_compared_has_no_ratio_and_infinities_are_spelled(tmp_path):
+    case = Case("x", unit="", below=1.0, compared=False)
+    measured = {n: {"rounds": [v], "columns": {}, "check": []} for n, v in [("ours", 0.0), ("theirs", float("inf"))]}
+    found = compare._row(case, measured, "ours")
+    assert (found["best"], found["ratio"], found["met"]) == (None, None, True)
+    report.write(tmp_path / "a.json", {"made-up": {"rows": [found]}}, {})
+    read = json.loads((tmp_path / "a.json").read_text())
+    assert read["benchmarks"]["made-up"]["rows"][0]["peers"]["theirs"]["median"] == "inf"
+
+
+def test_a_column_may_have_a_unit_of_its_own():
+    assert report._unit("share of copy [%]") == "%"
+    assert report._unit("kernels") == ""
 
 
 @pytest.mark.slow

@@ -158,6 +158,15 @@ def test_without_mnist_auto_draws_digits(mlp10, tmp_path, capsys, monkeypatch):
     assert "MNIST can't be had (mnist: not found); using drawn digits instead\n" in err
 
 
+def test_quick_is_short_and_on_drawn_digits(mlp10, tmp_path, capsys):
+    assert mlp10.main(["--quick", "--quiet", "--norm", "batch", "--width", "16", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("glyphs, ")
+    assert outcomes(tmp_path)[0]["steps"] == 40  # all four epochs of the few digits here
+    quick = mlp10.parse(["--quick"])
+    assert (quick.max_steps, quick.data) == (60, "glyphs")
+    assert mlp10.parse(["--quick", "--max-steps", "7", "--data", "mnist"]).max_steps == 7
+
+
 def test_without_matplotlib_there_is_no_picture(mlp10, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert mlp10.main(arguments(tmp_path, "--norm", "none")) == 0

@@ -169,7 +169,7 @@ def test_flatten_and_reshape():
         with pytest.raises(ShapeError, match=r"reshape: a sample of shape \(3, 4\) has 12 elements, expected \("):
             nn.Reshape(target)(x)
     for target in ((-1, -1), (2.0,), (-2, 3)):
-        with pytest.raises(ArgumentError, match="Reshape: target is"):
+        with pytest.raises(ArgumentError, match="Reshape: target_shape is"):
             nn.Reshape(target)
 
 
@@ -279,7 +279,7 @@ def test_containers_of_layers_and_variables():
         "listed/2/0/kernel",
         "named/a/kernel",
     ]
-    assert [place for place, _ in model.layers] == ["stem", "listed/0", "listed/2/0", "named/a"]
+    assert [place for place, _ in model.inner_layers] == ["stem", "listed/0", "listed/2/0", "named/a"]
     assert len(model.trainable_variables) == 6
 
 

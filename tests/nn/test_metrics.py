@@ -23,6 +23,16 @@ def test_mean_absolute_error():
     assert metrics.mean_absolute_error(np.array([[1.0, -2.0]]), np.array([[0, 4]])) == 3.5
 
 
+def test_others():
+    labels = np.array([1, 0, 0, 2])
+    assert metrics.top_k_accuracy(OUTPUTS, labels, 1) == metrics.accuracy(OUTPUTS, labels)
+    assert metrics.top_k_accuracy(OUTPUTS, labels, 2) == 0.75
+    assert metrics.top_k_accuracy(OUTPUTS, np.eye(3)[labels], 3) == 1.0
+    assert metrics.binary_accuracy(np.array([0.4, 0.6, 0.5, 0.9]), np.array([0, 1, 0, 0])) == 0.75
+    assert metrics.binary_accuracy(np.array([0.4, 0.6]), np.array([True, True]), 0.3) == 1.0
+    assert metrics.mean_squared_error(np.array([[1.0, -2.0]]), np.array([[0, 4]])) == 18.5
+
+
 def test_without_samples_there_is_no_number():
     assert np.isnan(metrics.accuracy(np.zeros((0, 3)), np.zeros(0, int)))
     assert np.isnan(metrics.mean_absolute_error(np.zeros((0, 3)), np.zeros((0, 3))))

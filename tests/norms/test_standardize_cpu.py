@@ -207,8 +207,10 @@ class Run:
         return SimpleNamespace(**{n: self.buffer(*of) if n in wanted.split() else None for n, of in sizes.items()})
 
 
-#: Of the largest true value: float32 carried in float64 loses little but the last rounding.
-TOLERANCE = {FLOAT32: 2e-7, FLOAT64: 4e-14}
+#: Of the largest true value: a few roundings of float32, whose sums go on in float64.
+TOLERANCE = {FLOAT32: 4e-7, FLOAT64: 4e-14}
+#: Of the largest variance, and of its root for a mean.
+SQUARES, MEAN = {FLOAT32: 6e-7, FLOAT64: 1e-13}, {FLOAT32: 1e-7, FLOAT64: 0.0}
 
 
 def assert_close(found, true, tolerance, terms=0.0):
@@ -226,8 +228,9 @@ def check_all(run):
     y, mean, var = truth.forward(x, run.gamma, run.beta)
     out = run.forward()
     assert_close(out.y, y, tolerance)
-    assert_close(out.mean, mean, 4e-15, abs(x).max(initial=0))
-    assert_close(out.var, var, 1e-13)
+    spread = float(np.sqrt(var.max(initial=0)))
+    assert (abs(out.mean - mean.ravel()) <= 4e-15 * abs(x).max(initial=0) + MEAN[run.dtype] * spread).all()
+    assert_close(out.var, var, SQUARES[run.dtype])
 
     moments = SimpleNamespace(mean=run.buffer(run.form.groups), var=run.buffer(run.form.groups))
     cpu.moments(moments.mean, moments.var, run.work(), x, run.plan)
@@ -235,14 +238,15 @@ def check_all(run):
     assert (moments.var == out.var).all()
 
     r = float(truth.rstd(var).max(initial=0))
+    many = np.sqrt(run.form.size)  # of a sum of as many terms
     size = abs(run.dy).max(initial=0) * (1 if run.gamma is None else max(1, abs(run.gamma).max(initial=0)))
     for cotangents in (True, False):
         dmean, dvar = (run.dmean, run.dvar) if cotangents else (np.zeros(run.form.groups),) * 2
         got = run.backward(out.mean, out.var, cotangents=cotangents)
         dx, dgamma, dbeta = truth.backward(run.dy, x, run.gamma, dmean, dvar)
         assert_close(got.dx, dx, tolerance, size * r)
-        assert_close(got.dgamma, dgamma, tolerance)
-        assert_close(got.dbeta, dbeta, tolerance)
+        assert_close(got.dgamma, dgamma, tolerance, many)
+        assert_close(got.dbeta, dbeta, tolerance, many)
 
     # given statistics, that are not the array's own
     mean, var = out.mean + 0.25, out.var * 1.5 + 0.1
@@ -253,7 +257,7 @@ def check_all(run):
     got = run.apply_backward(mean, var)
     true = truth.apply_backward(run.dy, x, truth.kept(mean), truth.kept(var), run.gamma)
     for name, expected in zip(("dx", "dmean", "dvar", "dgamma", "dbeta"), true):
-        assert_close(getattr(got, name), expected, tolerance if name[1:] in ("x", "gamma", "beta") else 1e-13)
+        assert_close(getattr(got, name), expected, tolerance, many)
 
 
 # Form, table, and what it is; every size distinct and mostly prime. Between them they take every path of every plan.
@@ -367,8 +371,9 @@ def test_hard_data_keeps_its_digits(name, kind, dtype):
     run.beta[:] = 0.0  # or it would be the largest value
     y, mean, var = run.truth.forward(x, run.gamma, run.beta)
     out = run.forward()
-    assert_close(out.mean, mean, 4e-15, abs(x).max())
-    assert (abs(out.var - var.ravel()) / var.ravel()).max() < exact
+    spread = np.sqrt(var.ravel())
+    assert (abs(out.mean - mean.ravel()) <= 4e-15 * abs(x).max() + MEAN[run.dtype] * spread).all()
+    assert (abs(out.var - var.ravel()) / var.ravel()).max() < max(exact, SQUARES[run.dtype])
     assert_close(out.y, y, tolerance)
     got = run.backward(out.mean, out.var, cotangents=False)
     zeros = np.zeros(form.groups)

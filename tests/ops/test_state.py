@@ -11,11 +11,6 @@ RNG = np.random.default_rng(0)
 SHAPES = [(), (0,), (1,), (7,), (3, 5), (50_001,)]
 
 
-@pytest.mark.parametrize("name", ["assign", "sgd", "momentum", "adam"])
-def test_primitive_keeps_its_promises(name):
-    mg.gradcheck.check_primitive(f"mg::{name}").require()
-
-
 def normal(shape, dtype):
     return np.asarray(RNG.standard_normal(shape)).astype(dtype)
 

@@ -86,8 +86,10 @@ def _(tangents, primals, outputs):
 # What the checks run on: shapes of distinct sizes, odd layouts, hard values; and the mistakes with their errors.
 @sparsemax_p.samples
 def _(rng):
+    shift = mg.Invariance("a shift of x", lambda x: (x + 3.0,))
     for shape in [(3,), (1,), (2, 5), (4, 1), (0, 3), (2, 3, 7)]:
-        yield mg.Sample((_off_the_edge(rng, shape),))
+        yield mg.Sample((_off_the_edge(rng, shape),), invariances=(shift,))
+    yield mg.Sample((rng.standard_normal((3, 9001)),), differentiable=False, note="several chunks")
     yield mg.Sample((_off_the_edge(rng, (6, 4)).T.copy().T,), note="another memory order")
     yield mg.Sample((0.1 * rng.standard_normal((2, 5)),), note="all are in the support")
     yield mg.Sample((10.0 * rng.permuted(np.tile(np.arange(4.0), (3, 1)), axis=1),), note="one winner")

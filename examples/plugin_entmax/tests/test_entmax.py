@@ -1,16 +1,19 @@
-"""The plugin's own tests: the checks that come with minigrad, and what sparsemax is by its definition."""
+"""The plugin's own tests: the conformance kit that comes with minigrad, and what sparsemax is by its definition."""
 
 import minigrad_entmax as entmax
 import numpy as np
 import pytest
 
 import minigrad as mg
+import minigrad.testing
 
 
-@pytest.mark.parametrize("p", mg.primitive.primitives("entmax"), ids=lambda p: p.name)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_primitive_keeps_its_promises(p, seed):
-    mg.gradcheck.check_primitive(p, seed=seed).require()
+class TestEntmax(minigrad.testing.Conformance):
+    namespace = "entmax"
+
+
+class TestEntmaxOnOtherValues(TestEntmax):
+    seed = 1
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])

@@ -1,0 +1,5 @@
+"""sandbox: where scripts find rng_mrg."""
+
+from minigrad.dialects.theano.sandbox import rng_mrg
+
+__all__ = ["rng_mrg"]

@@ -1,0 +1,69 @@
+"""Samples made of others: without optional inputs, in every combination, and with axes of length 0 and 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from minigrad.errors import MinigradError
+from minigrad.primitive import Abstract, Primitive, Sample
+
+_LARGE = 4096  # elements of an input; larger samples are of several chunks, which smaller ones of them are not
+
+
+def absences(p: Primitive, samples: Sequence[Sample]) -> Iterator[tuple[str, Sample]]:
+    """The combinations of absent inputs that no sample shows; an input is optional if it is absent in some sample.
+
+    Each is made of the first good sample that has what the combination wants. What `infer` refuses is left out.
+    """
+    good = [s for s in samples if s.error is None]
+    if not good or p.mutates:
+        return
+    count = min(len(s.inputs) for s in good)
+    optional = [i for i in range(count) if any(s.inputs[i] is None for s in good)]
+    shown = {tuple(s.inputs[i] is not None for i in optional) for s in good if s.differentiable}
+    for wanted in product((True, False), repeat=len(optional)):
+        if wanted in shown:
+            continue
+        for sample in sorted(good, key=lambda s: not s.differentiable):
+            if all(sample.inputs[i] is not None for i, want in zip(optional, wanted) if want):
+                absent = [i for i, want in zip(optional, wanted) if not want]
+                inputs = tuple(None if i in absent else a for i, a in enumerate(sample.inputs))
+                made = replace(sample, inputs=inputs, invariances=())
+                if accepted(p, made):
+                    yield f"without {' and '.join(p.input_name(i) for i in absent) or 'nothing'}", made
+                break
+
+
+def resized(p: Primitive, sample: Sample) -> Iterator[tuple[str, Sample]]:
+    """The sample with each of its sizes cut to 0 and to 1, in every input; what `infer` refuses is left out."""
+    arrays = [None if a is None else np.asarray(a) for a in sample.inputs]
+    present = [a for a in arrays if a is not None]
+    if not sample.differentiable or any(a.size > _LARGE for a in present):
+        return  # what is special about a sample on a kink, or with hard data, is lost with its values
+    sizes = sorted({n for a in present for n in a.shape if n > 1})
+    for n in sizes:
+        for short in (0, 1):
+            inputs = tuple(
+                None if a is None else a[tuple(slice(short if m == n else m) for m in a.shape)] for a in arrays
+            )
+            made = replace(sample, inputs=inputs, exact=(), invariances=(), held=None, differentiable=False)
+            if accepted(p, made):
+                yield f"axes of length {n} cut to {short}", made
+
+
+def accepted(p: Primitive, sample: Sample) -> bool:
+    """Whether `infer` takes the sample."""
+    try:
+        p.abstract(*map(_abstract, sample.inputs), **sample.params)
+    except MinigradError:
+        return False
+    return True
+
+
+def _abstract(a: Any) -> Abstract | None:
+    return None if a is None else Abstract(np.shape(a), np.asarray(a).dtype)

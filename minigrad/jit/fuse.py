@@ -1,0 +1,214 @@
+"""Fusion: neighbouring elementwise calls become one loop, which keeps what lies between them in registers.
+
+A group grows from a call to the calls that use its results, as long as all fill arrays of one shape and dtype, and as
+long as nothing in between needs what the group makes or changes what it reads. The group runs where its last call
+stood; of its values only those are stored that something else needs. Loops are generated from the primitives' scalar
+functions, as those of single calls are. Rounding may differ, as the compiler joins products and sums over the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad import dtypes, scalar
+from minigrad.devices import cpu, cpu_loops
+from minigrad.elementwise import Elementwise
+from minigrad.jit.bind import Compiled, Step
+from minigrad.jit.trace import Call, Value
+from minigrad.scalar import Expr
+
+#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
+MOST_COMPARISONS = 8
+
+#: Operations in one loop, beyond which registers run out.
+MOST_OPERATIONS = 48
+
+_CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
+
+
+class Fused:
+    """What stands for a primitive in a call that was fused of several.
+
+    Attributes:
+        expressions: of each output, in the variables ``in_0``, ``in_1`` ...
+        members: the names of the primitives.
+    """
+
+    mutates: tuple = ()
+    view = False
+
+    def __init__(self, expressions: list[Expr], members: list[str]):
+        self.expressions = expressions
+        self.members = members
+        self.name = "+".join(name.partition("::")[2] for name in members)
+
+    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
+        """The call of the one loop that fills the outputs."""
+        shape, size = outputs[0].shape, outputs[0].size
+        if not size:
+            return []
+        arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
+        kinds, inner, outer, strides = cpu_loops.layout(shape, tuple([a.shape for a in arrays]))
+        inputs = [f"in_{i}" for i in range(len(arrays))]
+        kernel = cpu_loops.kernel_of(self.expressions, inputs, outputs[0].dtype, kinds, outer is not None)
+        chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
+        lengths = () if outer is None else (inner, outer, strides)
+        flat = [a.reshape(-1) for a in arrays]
+        return [Compiled(kernel, chunks, size, (chunks, *[o.reshape(-1) for o in outputs], *lengths, *flat))]
+
+
+def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
+    """The calls with groups of them fused, and how many that saved; `kept` are values that are needed at the end."""
+    groups = _groups(calls)
+    uses: dict[Value, list[Call]] = {}
+    for call in calls:
+        for v in call.inputs:
+            while v is not None:
+                uses.setdefault(v, []).append(call)
+                v = v.base
+    at_end: set[Value] = set()
+    for v in kept:
+        while v is not None:
+            at_end.add(v)
+            v = v.base
+    joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
+    for group in groups:
+        made = _join(group.calls, uses, at_end) if len(group.calls) > 1 else None
+        if made is not None:
+            joined.update(dict.fromkeys(group.calls))
+            joined[group.calls[-1]] = made
+    result = [made for call in calls if (made := joined.get(call, call)) is not None]
+    return result, len(calls) - len(result)
+
+
+class _Group:
+    """Calls that may become one."""
+
+    __slots__ = ("calls", "closed", "made", "reads")
+
+    def __init__(self, call: Call):
+        self.calls = [call]
+        self.made = set(call.outputs)
+        self.reads = {v for v in call.inputs if v is not None}
+        self.closed = False  # something that stays outside has used its values, or changed what it reads
+
+
+def _groups(calls: list[Call]) -> list[_Group]:
+    groups: dict[_Group, None] = {}  # in order
+    of: dict[Value, _Group] = {}  # the group that makes a value
+    readers: dict[int, list[_Group]] = {}  # of a Variable's memory
+    for call in calls:
+        if not _is_elementwise(call):
+            for v in call.inputs:
+                if v is not None and v.root in of:
+                    of[v.root].closed = True
+            for target in call.mutates:
+                for reader in readers.pop(id(target.root.source), ()):
+                    reader.closed = True
+            continue
+        mine = _Group(call)
+        for v in call.inputs:
+            group = None if v is None else of.get(v.root)
+            if group is None or group is mine:
+                continue
+            if v in group.made and not group.closed and _fits(group, mine):
+                groups.pop(mine, None)
+                mine = _merged(group, mine)
+                of.update(dict.fromkeys(mine.made, mine))
+            else:
+                group.closed = True
+        groups[mine] = None
+        of.update(dict.fromkeys(mine.made, mine))
+        for v in mine.reads:
+            if v.root.kind == "variable":
+                readers.setdefault(id(v.root.source), []).append(mine)
+    return list(groups)
+
+
+def _merged(one: _Group, other: _Group) -> _Group:
+    """Both, the calls in an order in which values are made before they are used."""
+    one.calls += [call for call in other.calls if call not in one.calls]
+    one.made |= other.made
+    one.reads = (one.reads | other.reads) - one.made
+    return one
+
+
+def _fits(group: _Group, other: _Group) -> bool:
+    """Whether two groups can be one loop that is still vectorized, if it stores no more than one value."""
+    one, two = group.calls[0].outputs[0], other.calls[0].outputs[0]
+    if one.shape != two.shape or one.dtype != two.dtype:
+        return False
+    reads = (group.reads | other.reads) - group.made - other.made
+    operations = sum(_operations(call) for call in (*group.calls, *other.calls))
+    return _comparisons(1, reads) <= MOST_COMPARISONS and operations <= MOST_OPERATIONS
+
+
+def _comparisons(outputs: int, reads: Iterable[Value]) -> int:
+    """How many pairs of arrays a loop must know to lie apart, one of each pair being written."""
+    return outputs * len([v for v in reads if v.size > v.dtype.itemsize]) + outputs * (outputs - 1) // 2
+
+
+def _operations(call: Call) -> int:
+    return len(scalar.topological([call.primitive.expression]))  # type: ignore[attr-defined]
+
+
+def _is_elementwise(call: Call) -> bool:
+    primitive = call.primitive
+    if not isinstance(primitive, Elementwise) or primitive.expression.boolean:
+        return False
+    if not isinstance(primitive._kernel("cpu").function, cpu_loops.Loop):  # someone registered another
+        return False
+    out = call.outputs[0]
+    return dtypes.has_kernels(out.dtype) and all(
+        v is not None and v.dtype == out.dtype and _is_contiguous(v) for v in call.inputs
+    )
+
+
+def _is_contiguous(v: Value) -> bool:
+    """Whether its array is contiguous, apart from repeats by broadcasting."""
+    while v.base is not None:
+        if v.kind != "result" or v.source[0].primitive.name not in _CONTIGUOUS_VIEWS:
+            return False
+        v = v.source[0].inputs[0]
+    return v.kind != "constant" or cpu_loops.without_repeats(v.source).flags.c_contiguous
+
+
+def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) -> Call | None:
+    """One call for several; None if too many values would have to be stored for the loop to be vectorized."""
+    members = set(calls)
+    inputs: list[Value] = []
+    known: dict[Value, Expr] = {}
+    for call in calls:
+        mapping = {}
+        for name, v in zip(call.primitive.inputs, call.inputs):
+            assert v is not None
+            if v not in known:
+                known[v] = scalar.variable(f"in_{len(inputs)}")
+                inputs.append(v)
+            mapping[name] = known[v]
+        known[call.outputs[0]] = _substituted(call.primitive.expression, mapping)  # type: ignore[attr-defined]
+    outputs = [
+        call.outputs[0]
+        for call in calls
+        if call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ()))
+    ]
+    if _comparisons(len(outputs), inputs) > MOST_COMPARISONS:
+        return None
+    primitive: Any = Fused([known[v] for v in outputs], [call.primitive.name for call in calls])
+    made = Call(primitive, list(inputs), {}, calls[-1].where)
+    made.outputs = outputs
+    return made
+
+
+def _substituted(expression: Expr, values: dict[str, Expr]) -> Expr:
+    """The expression with its variables replaced, all at once."""
+    known: dict[int, Expr] = {}
+    for e in scalar.topological([expression]):
+        if e.op == "var":
+            known[id(e)] = values[e.value]
+        else:
+            known[id(e)] = Expr(e.op, tuple([known[id(a)] for a in e.args]), e.value) if e.args else e
+    return known[id(expression)]

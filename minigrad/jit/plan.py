@@ -1,0 +1,200 @@
+"""Plan: where every value of a recording lies, and the steps that compute them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad.devices import cpu
+from minigrad.elementwise import Elementwise
+from minigrad.jit import memory
+from minigrad.jit.bind import Plain, Step, bind
+from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
+from minigrad.jit.fuse import Fused, fused
+from minigrad.jit.passes import Simplified
+from minigrad.jit.trace import Call, Trace, Value
+from minigrad.primitive import Abstract
+from minigrad.tensor import Leaf
+
+
+class Plan:
+    """A recording laid out in memory and bound to kernels.
+
+    Attributes:
+        steps: for each call that is left, what is to be done for it.
+        inputs: the arrays that the function's tensors are copied to or stand-ins of, or None for one that nothing uses.
+        exchange: the stand-ins of arrays that come in and go out without a copy.
+        handed_out: the stand-ins of memory that results and gradients leave with.
+        gradients: leaves whose ``grad`` the function reads, and the arrays that it is copied to.
+        results: the arrays of what the function returns.
+        grads: the leaves whose ``grad`` it changes, and the array of the new one, or None.
+        blocks: the pieces of the arena.
+        arena_size, peak, total: bytes of the arena, the least that any arena needs, and all pieces one beside another.
+    """
+
+    def __init__(self, trace: Trace, fuse: bool = False):
+        self.trace = trace
+        self.simplified = Simplified(trace)
+        self.calls = self.simplified.calls
+        if fuse and trace.device == "cpu":
+            needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
+            self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
+        self._arrays: dict[Value, np.ndarray] = {}
+        self._rules = [_FusedRule(c) if isinstance(c.primitive, Fused) else _Rule(c, trace.device) for c in self.calls]
+        self._last = self._last_uses()
+        self.blocks: list[memory.Block] = []
+        self.exchange = Exchange()
+        leaving = [*self.simplified.results, *[v for _, v in self.simplified.grads if v is not None]]
+        for v in handed_out(leaving):
+            self._arrays[v] = self.exchange.stand_in(v)
+        self.handed_out = tuple(self.exchange.arrays)
+        workspaces = self._lay_out()
+        self.inputs = [self._arrays.get(v) for v in trace.inputs]
+        self.gradients: list[tuple[Leaf, np.ndarray]] = [
+            (v.source, self._arrays[v]) for v in self._arrays if v.kind == "gradient"
+        ]
+        self.steps = [self._bind(*work) for work in zip(self.calls, self._rules, workspaces)]
+        self.results = [self.array(v) for v in self.simplified.results]
+        self.grads = [(leaf, None if v is None else self.array(v)) for leaf, v in self.simplified.grads]
+
+    def array(self, value: Value) -> np.ndarray:
+        """The array of a value."""
+        found = self._arrays.get(value)
+        if found is None:
+            found = self._arrays[value] = self._outside(value)
+        return found
+
+    # Memory
+
+    def _last_uses(self) -> dict[Value, int]:
+        """When each owner of memory is used last; results, when all is done."""
+        last: dict[Value, int] = {}
+        for i, call in enumerate(self.calls):
+            for v in call.inputs:
+                if v is not None:
+                    last[v.root] = i
+        for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]):
+            if v is not None:
+                last[v.root] = len(self.calls)
+        return last
+
+    def _lay_out(self) -> list[list[np.ndarray]]:
+        """Arrays in one arena for inputs, outputs and workspaces; returns the workspaces of each call."""
+        for v, last in self._last.items():
+            if v.kind == "input" and v.size >= SMALLEST:
+                self._arrays[v] = self.exchange.stand_in(v)
+            elif v.kind in ("input", "gradient"):
+                self.blocks.append(memory.Block(v.size, -1, last, v))
+        rooms: list[list[memory.Block]] = []
+        for i, (call, rule) in enumerate(zip(self.calls, self._rules)):
+            for v in call.outputs:
+                if v.base is None and v not in self._arrays:
+                    self.blocks.append(memory.Block(v.size, i, self._last.get(v, i), v))
+            rooms.append([memory.Block(a.size * a.dtype.itemsize, i, i, a) for a in rule.workspaces])
+            self.blocks += rooms[-1]
+        self.arena_size = memory.place(self.blocks)
+        self.peak = memory.most_needed(self.blocks)
+        self.total = sum(memory.rounded(b.size) for b in self.blocks)
+        raw = cpu.empty((self.arena_size + memory.ALIGNMENT,), np.dtype(np.uint8))
+        start = -raw.__array_interface__["data"][0] % memory.ALIGNMENT
+        self.arena = raw[start : start + self.arena_size]
+        for block in self.blocks:
+            if isinstance(block.what, Value):
+                self._arrays[block.what] = self._piece(block)
+        return [[self._piece(block) for block in room] for room in rooms]
+
+    def _piece(self, block: memory.Block) -> np.ndarray:
+        return np.ndarray(block.what.shape, block.what.dtype, self.arena, block.offset)
+
+    def _outside(self, value: Value) -> np.ndarray:
+        """The array of a value that has no place of its own in the arena."""
+        if value.kind == "variable":
+            return value.source._data
+        if value.kind == "constant":
+            return value.source
+        if value.kind == "part":
+            assert value.base is not None
+            offset, shape, strides = value.source
+            return _part(self.array(value.base), offset, shape, strides, value.dtype)
+        raise AssertionError(f"jit: {value} was not laid out")
+
+    # Steps
+
+    def _bind(self, call: Call, rule: _Rule, workspaces: list[np.ndarray]) -> list[Step]:
+        arrays = [None if v is None else self.array(v) for v in call.inputs]
+        if not isinstance(call.primitive, (Fused, Elementwise)):  # their loops repeat what is repeated at no cost
+            known = [v is not None and v.kind == "constant" for v in call.inputs]
+            arrays = [_dense(a) if a is not None and k else a for a, k in zip(arrays, known)]
+        if call.mutates:
+            targets = tuple([self.array(v) for v in call.mutates])
+            return rule.steps_in_place(targets, arrays)
+        if call.outputs and all(v.base is not None for v in call.outputs):  # a view: seen once, and for all time
+            for v, a in zip(call.outputs, rule.returned(arrays)):
+                self._arrays[v] = a
+            return []
+        outputs = [self._arrays[v] for v in call.outputs]
+        return rule.steps(outputs, workspaces, arrays)
+
+
+class _Rule:
+    """What a call runs on the device that was recorded on: a kernel that fills, or one that returns."""
+
+    def __init__(self, call: Call, device: str):
+        primitive = call.primitive
+        abstract = [None if v is None else Abstract(v.shape, v.dtype) for v in call.inputs]
+        found = primitive._kernel(device)
+        self.name = primitive.name
+        self.returns = found.returns
+        self.kernel: Callable = found.function(*abstract, **call.params) if found.planned else found.function
+        self.params = {} if found.planned else call.params
+        room = None if found.returns else primitive._workspace
+        self.workspaces: list[Abstract] = list(room(*abstract, **call.params)) if room else []
+        self.single_target = len(primitive.mutates) == 1 and bool(primitive._mutated)
+
+    def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
+        """Steps that fill the outputs."""
+        if self.returns:
+            return [Plain(_returned_into, (self.kernel, tuple(outputs), arrays, self.params), {})]
+        out = outputs[0] if len(outputs) == 1 and not workspaces else (*outputs, *workspaces)
+        return bind(self.kernel, out, arrays, self.params)
+
+    def steps_in_place(self, targets: tuple, arrays: list) -> list[Step]:
+        """Steps that overwrite the targets."""
+        if self.returns:
+            return [Plain(_returned_into, (self.kernel, targets, arrays, self.params), {})]
+        return bind(self.kernel, targets[0] if self.single_target else targets, arrays, self.params)
+
+    def returned(self, arrays: list) -> tuple:
+        """The outputs of a kernel that returns them."""
+        found = self.kernel(*arrays, **self.params)
+        return found if isinstance(found, tuple) else (found,)
+
+
+class _FusedRule(_Rule):
+    """What a fused call runs: its loop."""
+
+    def __init__(self, call: Call):
+        self.fused: Any = call.primitive
+        self.workspaces = []
+
+    def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
+        return self.fused.steps(outputs, arrays)
+
+
+def _returned_into(kernel: Callable, targets: tuple, arrays: list, params: dict[str, Any]) -> None:
+    """Run a kernel that returns its outputs, and copy them to where they are expected."""
+    found = kernel(*arrays, **params)
+    for target, result in zip(targets, found if isinstance(found, tuple) else (found,)):
+        np.copyto(target, result)
+
+
+def _dense(a: np.ndarray) -> np.ndarray:
+    """A constant in the form that kernels read without a copy, unless it is long for what it holds."""
+    return np.ascontiguousarray(a) if a.ndim and a.nbytes <= SMALLEST else a
+
+
+def _part(base: np.ndarray, offset: int, shape: tuple, strides: tuple, dtype: np.dtype) -> np.ndarray:
+    """The memory of `base`, a contiguous array, seen `offset` bytes on in another form."""
+    return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)

@@ -1,0 +1,207 @@
+"""Replay: a plan as one generated Python function, which copies in, runs the steps and copies out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.devices.cpu import from_source
+from minigrad.errors import GradientError
+from minigrad.jit.bind import Compiled, Plain, Step
+from minigrad.jit.exchange import fresh, lender
+from minigrad.jit.native import Native, Segment, native_of
+from minigrad.jit.plan import Plan
+from minigrad.jit.trace import Value
+from minigrad.tensor import Tensor, next_id
+
+
+class Replay:
+    """A plan, ready to run.
+
+    Attributes:
+        plan: what it runs.
+        run: takes the arrays of the function's tensors and returns what the function does.
+        source: the text of ``run``.
+        segments: the native runs of compiled kernels in it.
+    """
+
+    def __init__(self, plan: Plan, name: str):
+        self.plan = plan
+        self.name = name
+        self.expected = plan.trace.expected
+        self.leaves = tuple([(leaf, 0) for leaf, _ in self.expected])  # edges to what results may depend on
+        self._lock = threading.Lock()
+        self._scope: dict[str, Any] = {"Tensor": Tensor, "copyto": np.copyto, "ndarray": np.ndarray}
+        self.segments: list[Segment] = []
+        self.run, self.source = self._generate()
+
+    def fits(self) -> bool:
+        """Whether the gradients that Variables hold are as they were for the recording: there, or None."""
+        for leaf, had in self.expected:  # noqa: SIM110  (a generator would cost more than what it asks)
+            if (leaf.grad is None) is had:
+                return False
+        return True
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> Any:
+        with self._lock:  # the buffers are one caller's at a time
+            return self.run(*arrays)
+
+    def after_fork(self) -> None:
+        """A thread that held the lock is gone in a forked child."""
+        self._lock = threading.Lock()
+
+    # The source
+
+    def _generate(self) -> tuple[Callable, str]:
+        plan = self.plan
+        names = [f"x{i}" for i in range(len(plan.inputs))]
+        lines = []
+        for name, target in zip(names, plan.inputs):
+            found = plan.exchange.find(target)
+            if target is not None and found is not None:
+                lines.append(
+                    f"own{found[0]}, at{found[0]} = {self._lend()}({name}, {self._name('dtype', target.dtype)})"
+                )
+            elif target is not None:
+                lines.append(f"copyto({self._name('input', target)}, {name})")
+        for i, a in enumerate(plan.handed_out):
+            form = f"{self._name('form', a.shape)}, {self._name('dtype', a.dtype)}"
+            lines.append(f"own{i}, at{i} = {self._once('fresh', fresh)}({form})")
+        for leaf, target in plan.gradients:
+            lines.append(f"copyto({self._name('gradient', target)}, {self._name('leaf', leaf)}.grad._data)")
+        lines += self._changes()
+        lines += self._steps()
+        for leaf, array in plan.grads:
+            made = "None" if array is None else f"Tensor({self._leaving(array)})"
+            lines.append(f"{self._name('leaf', leaf)}.grad = {made}")
+        pairs = zip(plan.simplified.results, plan.results)
+        results = [self._result(i, value, array) for i, (value, array) in enumerate(pairs)]
+        self._scope["rebuild"] = plan.trace.result
+        lines.append(f"return rebuild(({', '.join(results)}{',' if results else ''}))")
+        source = f"def replay({', '.join(names)}):\n" + "".join(f"    {line}\n" for line in lines)
+        return from_source("replay", source, self._scope), source
+
+    def _lend(self) -> str:
+        if "lend" not in self._scope:
+            plan = self.plan
+            self._scope["lend"] = lender([plan.array(t.root) for call in plan.calls for t in call.mutates])
+        return "lend"
+
+    def _once(self, name: str, value: Any) -> str:
+        self._scope[name] = value
+        return name
+
+    def _name(self, kind: str, value: Any) -> str:
+        name = f"{kind}_{len(self._scope)}"
+        self._scope[name] = value
+        return name
+
+    def _changes(self) -> list[str]:
+        """Raise the version of each Variable that changes, so that a tape recorded before notices."""
+        changed = {id(v): v for call in self.plan.calls for v in [t.root.source for t in call.mutates]}
+        return [f"{self._name('version', v._version)}[0] += 1" for v in changed.values()]
+
+    def _steps(self) -> list[str]:
+        """A line for each segment, and for each step between segments."""
+        parts: list[list[Native] | Step] = []
+        for step in [step for steps in self.plan.steps for step in steps]:
+            native = native_of(step)
+            if native is None:
+                parts.append(step)
+            elif parts and isinstance(parts[-1], list):
+                parts[-1].append(native)
+            else:
+                parts.append([native])
+        lines = []
+        for part in parts:
+            if isinstance(part, list):
+                lines += self._enter(Segment(part, self.plan.exchange))
+            else:
+                lines.append(self._call(part))
+        return lines
+
+    def _enter(self, segment: Segment) -> list[str]:
+        self.segments.append(segment)
+        words = self._name("words", segment.words) if segment.places else ""
+        lines = [f"{words}[{at}] = at{i} + {offset}" for at, i, offset in segment.places]
+        owned = "".join([f"own{i}, " for i in range(len(self.plan.exchange.arrays))])
+        fail = f"{self._name('segment', segment)}.fail(failed, ({owned}))"
+        return [*lines, f"if failed := {self._name('entry', segment.entry)}(): {fail}"]
+
+    def _call(self, step: Step) -> str:
+        if isinstance(step, Compiled):
+            step = Plain(step.kernel, (step.chunks, step.work, *step.args), {})
+        arguments = [self._argument(a) for a in step.args]
+        arguments += [f"{k}={self._argument(v)}" for k, v in step.kwargs.items()]
+        label = getattr(step.function, "__name__", "call")
+        return f"{self._name(label if label.isidentifier() else 'call', step.function)}({', '.join(arguments)})"
+
+    def _argument(self, value: Any) -> str:
+        """An argument of a step: by name, or made of the arrays of this call."""
+        exchange = self.plan.exchange
+        if not exchange.concerns(value):
+            return self._name("a", value)
+        if isinstance(value, (tuple, list)):
+            inner = "".join([f"{self._argument(v)}, " for v in value])
+            return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+        if isinstance(value, dict):
+            return "{" + "".join([f"{k!r}: {self._argument(v)}, " for k, v in value.items()]) + "}"
+        found = exchange.find(value)
+        assert found is not None
+        number, offset = found
+        whole = exchange.arrays[number]
+        if (value.shape, value.strides, value.dtype) == (whole.shape, whole.strides, whole.dtype) and not offset:
+            return f"own{number}"
+        form = [self._name("form", value.shape), self._name("dtype", value.dtype), f"own{number}", str(offset)]
+        return f"ndarray({', '.join(form)}, {self._name('strides', value.strides)})"
+
+    def _leaving(self, array: np.ndarray) -> str:
+        """An array for the caller: memory of this call that was made for it, or a copy."""
+        found = self.plan.exchange.find(array)
+        is_made = found is not None and found[0] < len(self.plan.handed_out)
+        return self._argument(array) if is_made else f"{self._argument(array)}.copy()"
+
+    def _result(self, i: int, value: Value, array: np.ndarray) -> str:
+        root = value.root
+        if root.kind == "variable":
+            return f"Tensor({self._name('state', array)}, None, 0, {self._name('version', root.source._version)})"
+        if value.kind == "constant":
+            return f"Tensor({self._name('constant', array)})"
+        made = f"Tensor({self._leaving(array)})"
+        if i in self.plan.trace.open_results:
+            self._scope["closed"] = closed
+            self._scope["leaves"] = self.leaves
+            return f"closed({made}, {self.name!r}, leaves)"
+        return made
+
+
+class _Closed:
+    """The place on the tape of a result whose tape was not kept: backward says so rather than finding no gradient."""
+
+    __slots__ = ("edges", "id", "name")
+    primitive = "jit"
+    outputs = 1
+    freed = False
+
+    def __init__(self, name: str, edges: tuple):
+        self.id = next_id()
+        self.name = name
+        self.edges = edges
+
+    def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Any:
+        raise GradientError(
+            f"backward: {self.name} was replayed by jit, which keeps no tape of what goes on inside; take the gradient "
+            "within the jitted function (value_and_grad, or backward), or call the function without jit"
+        )
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+def closed(x: Tensor, name: str, edges: tuple) -> Tensor:
+    """`x`, requiring gradients that nobody can compute."""
+    x._node, x._index = _Closed(name, edges), 0
+    return x

@@ -1,0 +1,125 @@
+"""Report: what a jitted function runs, and where in memory, as text and as a drawing."""
+
+from __future__ import annotations
+
+import linecache
+from collections import Counter
+from typing import Any
+
+from minigrad.jit.bind import Compiled, Step
+from minigrad.jit.fuse import Fused
+from minigrad.jit.native import native_of
+from minigrad.jit.plan import Plan
+from minigrad.jit.replay import Replay
+from minigrad.jit.trace import Call, Value
+
+
+class Report:
+    """What ``step.plan()`` returns: prints as a table of the calls.
+
+    Attributes:
+        arena: bytes of the memory that all values share.
+        least: the most bytes that values need at one time; no arena is smaller.
+        total: bytes of all values one beside another.
+        source: the text of the Python function that a replay runs.
+        kernels: the source of each fused loop, by name.
+    """
+
+    def __init__(self, replay: Replay, name: str):
+        self._plan: Plan = replay.plan
+        self._segments = len(replay.segments)
+        self.name = name
+        self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
+        self.source = replay.source
+        fused = [step.kernel for call, steps in self._fused() for step in steps if isinstance(step, Compiled)]
+        self.kernels = {kernel.__name__: "".join(_lines(kernel)) for kernel in fused}
+
+    def _fused(self) -> list[tuple[Call, list[Step]]]:
+        return [pair for pair in zip(self._plan.calls, self._plan.steps) if isinstance(pair[0].primitive, Fused)]
+
+    def __str__(self) -> str:
+        plan = self._plan
+        removed = ", ".join(f"{n} {how}" for how, n in plan.simplified.counts.items())
+        how = Counter(_how(step) for steps in plan.steps for step in steps)
+        runs = ", ".join(f"{n} {name}" for name, n in sorted(how.items()))
+        head = [
+            f"{self.name}: {len(plan.trace.calls)} calls recorded, {len(plan.calls)} left ({removed})",
+            f"steps: {runs or 'none'}; {self._segments} native segments",
+            f"memory: {_bytes(self.arena)} for {_bytes(self.total)} of values, at least {_bytes(self.least)}",
+        ]
+        rows = [("", "primitive", "output", "runs as", "recorded at")]
+        for i, (call, steps) in enumerate(zip(plan.calls, plan.steps)):
+            rows.append((str(i), call.primitive.name, _outputs(call), _kinds(call, steps), call.where))
+        widths = [max(len(row[k]) for row in rows) for k in range(4)]
+        table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)) + "  " + row[4] for row in rows]
+        return "\n".join([*head, "", *table])
+
+    __repr__ = __str__
+
+    def draw(self, path: Any = None) -> Any:
+        """A matplotlib Figure of the arena: a rectangle for each value, calls from left to right, memory upwards.
+
+        Args:
+            path: a file to save it to as well.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        try:
+            from matplotlib.collections import PatchCollection
+            from matplotlib.figure import Figure
+            from matplotlib.patches import Rectangle
+        except ImportError as error:
+            raise ImportError("plan: a drawing needs matplotlib: pip install 'minigrad[plots]'") from error
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.subplots()
+        kinds: dict[str, list] = {}
+        for block in self._plan.blocks:
+            box = Rectangle((block.first - 0.5, block.offset), block.last - block.first + 1, block.size)
+            kinds.setdefault(block.what.kind if isinstance(block.what, Value) else "workspace", []).append(box)
+        colours = {"input": "#1b9e77", "gradient": "#7570b3", "result": "#1f78b4", "workspace": "#d95f02"}
+        for kind, boxes in kinds.items():
+            axes.add_collection(PatchCollection(boxes, facecolor=colours[kind], edgecolor="white", linewidth=0.3))
+            axes.plot([], [], "s", color=colours[kind], label=kind)
+        axes.set(xlim=(-1.5, len(self._plan.calls) + 0.5), ylim=(0, max(1, self.arena) * 1.02))
+        axes.set(xlabel="call", ylabel="bytes", title=f"{self.name}: {_bytes(self.arena)}")
+        if kinds:
+            axes.legend(loc="upper right")
+        if path is not None:
+            figure.savefig(path, dpi=110)
+        return figure
+
+
+def _lines(kernel: Any) -> list[str]:
+    """The source of a generated kernel."""
+    return linecache.getlines(kernel.__wrapped__.__code__.co_filename)
+
+
+def _how(step: Step) -> str:
+    if native_of(step) is not None:
+        return "native"
+    if isinstance(step, Compiled):
+        return "parallel" if step.chunks > 1 else "compiled"
+    home = getattr(step.function, "__module__", None) or ""
+    return "by NumPy" if home.partition(".")[0] == "numpy" else "by Python"
+
+
+def _kinds(call: Call, steps: list[Step]) -> str:
+    if not steps:
+        return "a view" if call.outputs else "nothing"
+    return "+".join(dict.fromkeys(_how(step) for step in steps))
+
+
+def _outputs(call: Call) -> str:
+    if call.mutates:
+        names = [getattr(v.root.source, "name", None) or "a Variable" for v in call.mutates]
+        return f"→ {names[0]}" if len(names) == 1 else f"→ {len(names)} Variables"
+    return " ".join(f"{v.dtype}{v.shape}" for v in call.outputs)
+
+
+def _bytes(n: int) -> str:
+    for unit in ("B", "KiB"):
+        if n < 1024:
+            return f"{n:.4g} {unit}"
+        n = n / 1024  # type: ignore[assignment]
+    return f"{n:.4g} MiB"

@@ -1,0 +1,221 @@
+"""Binding: kernels whose Python can be left out are, those whose Python matters are called as they stand."""
+
+import numpy as np
+import pytest
+
+from minigrad.devices import cpu
+from minigrad.errors import ArgumentError
+from minigrad.jit.bind import Compiled, Plain, bind
+from minigrad.jit.native import Segment, native_of
+
+
+@cpu.chunked
+def scale_rows(row, out, x, factor):
+    for j in range(x.shape[1]):
+        out[row, j] = factor * x[row, j]
+
+
+TABLE = np.array([2.0, 3.0])
+
+
+def arrays():
+    return np.zeros((2, 3)), np.arange(6.0).reshape(2, 3)
+
+
+def run(steps):
+    for step in steps:
+        if isinstance(step, Compiled):
+            step.kernel(step.chunks, step.work, *step.args)
+        else:
+            step.function(*step.args, **step.kwargs)
+
+
+def test_compiled_calls_are_written_down_and_not_made():
+    def kernel(out, x, *, factor):
+        scale_rows(2, x.size, out, x, factor)
+
+    out, x = arrays()
+    steps = bind(kernel, out, [x], {"factor": 2.0})
+    assert [type(s) for s in steps] == [Compiled]
+    assert not out.any()
+    assert all(type(a) is not np.ndarray or a.base is not None or a is out for a in steps[0].args)
+    run(steps)
+    np.testing.assert_array_equal(out, 2 * x)
+
+
+def test_numpy_calls_into_given_arrays_are_written_down():
+    def kernel(out, x):
+        np.copyto(out, x)
+        np.multiply(out, TABLE[0], out=out)
+        np.add.reduce(x, axis=0, out=out[0])
+        out[1, :2] = 7.0
+        out[:, 2].fill(5.0)
+        np.matmul(x[:, :2], x[:, 1:], out=out[:, :2])
+
+    out, x = arrays()
+    steps = bind(kernel, out, [x], {})
+    assert len(steps) == 6
+    assert not out.any()
+    run(steps)
+    want = np.zeros((2, 3))
+    kernel(want, x)
+    np.testing.assert_array_equal(out, want)
+
+
+def _reads_an_element(out, x):
+    scale_rows(2, 6, out, x, x[0, 1])
+
+
+def _reads_all(out, x):
+    if x.sum() > 3:
+        scale_rows(2, 6, out, x, 2.0)
+
+
+def _copies(out, x):
+    scale_rows(2, 6, out, x.T.reshape(2, 3), 1.0)
+
+
+def _allocates(out, x):
+    scale_rows(2, 6, out, np.multiply(x, 2), 1.0)
+
+
+def _passes_by(out, x):
+    np.ndarray.take(x, [2, 0, 1], 1, out)
+
+
+def _strips(out, x):
+    np.asarray(out)[...] = np.asarray(x)
+
+
+def _scalar_of_data(out, x):
+    scale_rows(2, 6, out, x, np.float64(x.reshape(-1)[3:4].reshape(())))
+
+
+def _calls_past_the_door(out, x):
+    for row in range(2):
+        scale_rows.body.entry(row, out, x, 2.0)
+
+
+def _makes_a_table(out, x):
+    scale_rows(2, 6, out, np.ones((2, 3)), 1.0)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        _reads_an_element, _reads_all, _copies, _allocates, _passes_by, _strips, _scalar_of_data, _calls_past_the_door,
+        _makes_a_table,
+    ],
+)  # fmt: skip
+def test_kernels_that_do_more_are_called_as_they_stand(kernel):
+    out, x = arrays()
+    steps = bind(kernel, out, [x], {})
+    assert [type(s) for s in steps] == [Plain]
+    assert steps[0].function is kernel
+    assert not out.any()
+    for values in (x, x[::-1].copy()):
+        x[...] = values
+        want = np.zeros((2, 3))
+        kernel(want, x)
+        run(steps)
+        np.testing.assert_array_equal(out, want)
+
+
+def test_a_table_of_the_kernels_own_is_kept():
+    def kernel(out, x):
+        np.multiply(x[:, :2], TABLE, out=out[:, :2])
+
+    out, x = arrays()
+    steps = bind(kernel, out, [x], {})
+    assert len(steps) == 1
+    assert steps[0].function is not kernel
+    run(steps)
+    np.testing.assert_array_equal(out[:, :2], x[:, :2] * TABLE)
+
+
+def test_errors_of_a_kernel_come_when_it_runs():
+    def kernel(out, x):
+        raise ArgumentError("no")
+
+    out, x = arrays()
+    steps = bind(kernel, out, [x], {})
+    with pytest.raises(ArgumentError, match="no"):
+        run(steps)
+
+
+def test_a_segment_runs_all_chunks_of_all_calls():
+    out, x = arrays()
+    other = np.zeros((2, 3))
+    calls = [Compiled(scale_rows, 2, 6, (out, x, 2.0)), Compiled(scale_rows, 1, 6, (other, out, 3.0))]
+    assert [native_of(c) for c in calls] == calls
+    segment = Segment(calls)
+    for values in (x, x + 1):
+        x[...] = values
+        segment()
+        np.testing.assert_array_equal(out, 2 * x)
+        np.testing.assert_array_equal(other[0], 6 * x[0])
+    assert not other[1].any()
+
+
+def test_a_segment_takes_every_kind_of_argument():
+    @cpu.chunked
+    def kernel(chunk, out, strided, whole, flag, single, count, nothing, wide):
+        if nothing is None and flag:
+            for i in range(count):
+                out[i] = strided[i, 1] + whole[i] + single + wide
+
+    out = np.zeros(3, np.float32)
+    strided = np.arange(24.0).reshape(4, 6)[::-1, ::2]
+    args = (out, strided, np.arange(3), True, np.float32(0.5), 3, None, 2.0)
+    segment = Segment([Compiled(kernel, 1, 3, args)])
+    segment()
+    np.testing.assert_array_equal(out, strided[:3, 1] + np.arange(3) + 2.5)
+
+
+def test_an_error_in_compiled_code_is_raised():
+    @cpu.chunked
+    def kernel(chunk, x):
+        if x[0] > 1:
+            raise ValueError("too large")
+        x[0] += 1
+
+    x = np.array([0.0])
+    segment = Segment([Compiled(kernel, 1, 1, (x,)), Compiled(kernel, 1, 1, (x,))])
+    segment()
+    with pytest.raises(ValueError, match="too large"):
+        segment()
+
+
+def test_products_are_native_and_have_the_bits_of_numpy():
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        for m, k, n in [(2, 3, 5), (60, 100, 10), (33, 7, 65), (60, 784, 100)]:
+            for ta in (False, True):
+                for tb in (False, True):
+                    a = rng.standard_normal((k, m) if ta else (m, k)).astype(dtype)
+                    b = rng.standard_normal((n, k) if tb else (k, n)).astype(dtype)
+                    a, b = a.T if ta else a, b.T if tb else b
+                    out, want = np.zeros((m, n), dtype), np.dot(a, b)
+                    product = native_of(Plain(np.dot, (a, b, out), {}))
+                    if product is None:
+                        pytest.skip("NumPy has another BLAS here")
+                    Segment([product])()
+                    np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((0, 3), (3, 4)),
+    ],
+)  # fmt: skip
+def test_products_of_vectors_and_of_nothing_stay_numpys(forms):
+    a, b = (np.ones(s) for s in forms)
+    assert native_of(Plain(np.dot, (a, b, np.empty((a.shape[0], b.shape[1]))), {})) is None
+
+
+def test_products_with_itself_or_of_other_strides_stay_numpys():
+    a = np.ones((4, 6))
+    assert native_of(Plain(np.dot, (a, a.T, np.empty((4, 4))), {})) is None
+    assert native_of(Plain(np.dot, (a[:, ::2], a.T[::2], np.empty((4, 4))), {})) is None
+    assert native_of(Plain(np.dot, (a.astype("i8"), a.T.astype("i8"), np.empty((4, 4), "i8")), {})) is None
