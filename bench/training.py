@@ -24,7 +24,7 @@ class Stage(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network and how it is trained: `stages`, a sample's shape, the optimizer, and whether kernels are normed."""
+    """A network: its stages, the shape of a sample, the optimizer, and whether kernels are normed."""
 
     stages: list[Stage]
     sample: tuple[int, ...]

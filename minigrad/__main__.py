@@ -1,4 +1,4 @@
-"""The command line: ``python -m minigrad info | check``."""
+"""The command line: ``python -m minigrad info | check | warmup``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals that don't know ⟨ or ∂
     try:
-        status = _info() if options.command == "info" else _check(options)
+        status = {"info": _info, "check": _check, "warmup": _warmup}[options.command](options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
@@ -76,10 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     checker.add_argument("--order", type=int, choices=(1, 2), default=2, help="of derivatives (default 2)")
     checker.add_argument("--seed", type=int, default=0, help="of samples and cotangents (default 0)")
     checker.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    warmer = commands.add_parser(
+        "warmup",
+        help="compile kernels beforehand",
+        description="Compile the kernels of primitives for float32 and float64 and keep them in the cache.",
+    )
+    warmer.add_argument("names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all")
+    warmer.add_argument("--parallel", action="store_true", help="also the forms for several threads: takes longer")
+    warmer.add_argument("--processes", type=int, metavar="N", help="how many to share the work (default: all cores)")
     return parser
 
 
-def _info() -> int:
+def _info(options: argparse.Namespace) -> int:
     from minigrad import _info
 
     print("\n".join(_info.lines()))
@@ -113,6 +121,35 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(json.dumps(_as_json(options, reports, broken), indent=1, allow_nan=False) + "\n")
     return 1 if undone or broken else 0
+
+
+def _warmup(options: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from minigrad import _warmup
+    from minigrad.devices import cache
+
+    try:
+        subjects, broken = _subjects(options.names)
+        if options.processes is not None and options.processes < 1:
+            raise ArgumentError(f"warmup: processes is {options.processes}, expected at least 1")
+    except ArgumentError as error:
+        print(error, file=sys.stderr)
+        return 2
+    path, reason = cache.folder()
+    if path is None:
+        print(f"warmup: there is no folder to keep kernels in: {reason}", file=sys.stderr)
+        return 1
+    processes = min(options.processes or _warmup.processors(), max(1, len(subjects)))
+    done = _warmup.compile_all([p.name for p in subjects], options.parallel, processes)
+    seen = sys.stderr.isatty()
+    with tqdm(done, total=len(subjects), unit="primitive", file=sys.stderr, mininterval=0.1 if seen else 5) as bar:
+        for name in bar:
+            bar.set_description(name, refresh=seen)
+    for plugin in broken:
+        print(plugin.error)
+    print(f"warmup: the kernels of {len(subjects)} primitives are in {path}")
+    return 1 if broken else 0
 
 
 def _subjects(names: Sequence[str]) -> tuple[list[Primitive], list[Plugin]]:

@@ -66,26 +66,31 @@ class Run:
         self.trained: list[Variable] = []
         self.frozen = False  # whether there are Variables that could be trained and are not
         self.penalized = False
+        self.replayed: Any = None  # what replays steps by jit, if that is wanted
 
     @np.errstate(over="ignore", invalid="ignore")  # numbers that are not finite become a TrainingError
     def step(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
         """One step, and the loss and metrics of its batch."""
         start = time.perf_counter()
-        outputs = self.model(Tensor(x), True)
-        loss = self.loss(outputs, Tensor(y)) if weight is None else self.loss(outputs, Tensor(y), Tensor(weight))
-        if self.penalized:
-            loss = sum(self.model.losses, loss)
+        found = self.replayed.compute(x, y, weight) if self.replays else None
+        if found is not None:
+            outputs, loss, gradients = found
+        else:
+            outputs, loss = self.forward(Tensor(x), Tensor(y), None if weight is None else Tensor(weight))
         values = {"loss": loss_value("fit", loss)}
         if not math.isfinite(values["loss"]):
             raise self._not_finite(f"the loss is {values['loss']}", x)
         for name, function in self.metrics:
             values[name] = float(function(outputs.numpy(), y))
-        if self.frozen:
+        if found is not None:
+            self._leave(gradients)
+        elif self.frozen:
             self._backward(loss)
         else:
             loss.backward()
         self._require_finite_gradients(x)
-        self.optimizer.step(self.trained)
+        if not (self.replays and self._replay_update()):
+            self.optimizer.step(self.trained)
         for name, value in values.items():
             self.totals[name] += value * len(x)
         self.seen += len(x)
@@ -96,12 +101,25 @@ class Run:
         self.history.seconds += elapsed
         return values
 
+    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Any]:
+        """The outputs of a batch, and the loss with all penalties."""
+        outputs = self.model(x, True)
+        loss = self.loss(outputs, y) if weight is None else self.loss(outputs, y, weight)
+        return outputs, sum(self.model.losses, loss) if self.penalized else loss
+
+    @property
+    def replays(self) -> bool:
+        """Whether steps are replayed by jit."""
+        return self.replayed is not None and self.replayed.active
+
     def enter_epoch(self) -> None:
         """Look up what to train, without gradients that an earlier backward left there."""
         self.trained = self.model.trainable_variables
         self.frozen = len(self.trained) < sum(v.trainable for v in self.model.variables.values())
         self.penalized = bool(self.model.losses)
         self._forget_gradients()
+        if self.replays:
+            self.replayed.look()
 
     def done(self, max_steps: int | None, callbacks: Sequence[Any]) -> bool:
         steps = len(self.history.losses)
@@ -145,10 +163,18 @@ class Run:
 
     def _backward(self, loss: Tensor) -> None:
         """The gradients of what is trained alone."""
-        for variable, gradient in zip(
-            self.trained, tape.backward([loss], [Tensor(np.ones_like(loss._data))], self.trained)
-        ):
+        self._leave(tape.backward([loss], [Tensor(np.ones_like(loss._data))], self.trained))
+
+    def _leave(self, gradients: Sequence[Tensor | None]) -> None:
+        for variable, gradient in zip(self.trained, gradients):
             variable.grad = gradient
+
+    def _replay_update(self) -> bool:
+        """The optimizer's step by a replay; False, and nothing has changed, where that can't be."""
+        if not self.replayed.update([variable.grad for variable in self.trained]):
+            return False
+        self._forget_gradients()
+        return True
 
     def _require_finite_gradients(self, x: np.ndarray) -> None:
         for variable in self.trained:

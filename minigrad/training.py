@@ -68,6 +68,7 @@ def fit(
     progress: bool = True,
     save_to: Any = None,
     resume: bool = False,
+    jit: bool = False,
 ) -> History:
     """Train a model on arrays.
 
@@ -93,6 +94,10 @@ def fit(
             Variables, optimizer, generators, position and History.
         resume: continue from that file if it exists, to the same bits as a run that was not interrupted. The learning
             rate too comes from the file.
+        jit: record a step once and replay it, see `minigrad.jit`: the same bits in less time. What layers and losses
+            do in Python besides calling operations, counting calls for instance, happens at the recording alone.
+            Attributes of the model and the optimizer that callbacks change are noticed. A step that reads values of
+            tensors runs without, with a warning.
 
     Returns:
         the History, from the first epoch on also after a resume.
@@ -151,6 +156,10 @@ def fit(
     optimizer.build(variables)
     if resume and path is not None and path.exists():
         run.restore(path)
+    if jit:
+        from minigrad._replayed import Replayed
+
+        run.replayed = Replayed(run)
     for callback in callbacks:
         callback.history, callback.model, callback.optimizer = run.history, model, optimizer
         callback.on_train_begin()
@@ -268,6 +277,8 @@ def _epoch(
                     bar.set_postfix({n: f"{t / run.seen:.4f}" for n, t in run.totals.items()}, refresh=False)
             for callback in callbacks:
                 callback.on_step_end(len(run.history.losses), values)
+            if callbacks and run.replays:
+                run.replayed.look()
             if interrupted.is_set() or run.done(max_steps, callbacks):
                 return
 

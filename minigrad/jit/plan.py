@@ -125,8 +125,8 @@ class Plan:
     def _bind(self, call: Call, rule: _Rule, workspaces: list[np.ndarray]) -> list[Step]:
         arrays = [None if v is None else self.array(v) for v in call.inputs]
         if not isinstance(call.primitive, (Fused, Elementwise)):  # their loops repeat what is repeated at no cost
-            known = [v is not None and v.kind == "constant" for v in call.inputs]
-            arrays = [_dense(a) if a is not None and k else a for a, k in zip(arrays, known)]
+            fixed = [v is not None and v.kind == "constant" for v in call.inputs]
+            arrays = [_dense(a) if a is not None and f else a for a, f in zip(arrays, fixed)]
         if call.mutates:
             targets = tuple([self.array(v) for v in call.mutates])
             return rule.steps_in_place(targets, arrays)
