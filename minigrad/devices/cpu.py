@@ -259,6 +259,8 @@ def from_source(name: str, source: str, scope: dict[str, Any]) -> Callable:
 def _compile(function: Function, called: bool) -> Callable:
     import numba
 
+    from minigrad.devices.library import Pipeline
+
     python, flags = function.python, function._flags
     scope = dict(python.__globals__)
     for name, value in _referenced(python):
@@ -279,6 +281,7 @@ def _compile(function: Function, called: bool) -> Callable:
         "no_cpython_wrapper": not called,
         "no_cfunc_wrapper": True,
         "_nrt": flags["parallel"],  # no reference counting: a kernel that allocates does not compile
+        "pipeline_class": Pipeline,
     }
     text = repr([(name, sorted(value) if isinstance(value, set) else value) for name, value in options.items()])
     dispatcher: Any = numba.njit(**options)(bound)

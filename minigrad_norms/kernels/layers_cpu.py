@@ -8,12 +8,9 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad_norms.kernels.lines_cpu import moments_of_lines
 from minigrad_norms.kernels.shared_cpu import (
-    AGAIN,
     ALARM,
     APPLY,
     RAW,
-    RELU,
-    SIX,
     START,
     SUMS,
     TOTAL,
@@ -22,20 +19,23 @@ from minigrad_norms.kernels.shared_cpu import (
     far,
     rstd_of,
     table_row,
-    to_statistics,
+    to_statistic,
     unpack,
     wild,
 )
 
 ROWS = 6  # of float64, as long as a row, that a chunk has: two tables, and four of gradients behind a clamp
-PIECE = 4096  # elements of a row that are summed in the elements' own dtype, while their tables stay in the cache
+PIECE = 1024  # elements of a row that are summed in the elements' own dtype, while their tables stay in the cache
 
 
 @cpu.chunked
-def layers_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, like):
+def layers_forward(
+    chunk, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, limits, grouped, like, redo
+):  # fmt: skip
     k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, _, tables = unpack(geometry)
     residue, part = chunk % m0, chunk // m0
-    table = work[tables + ROWS * chunk * r1 :][: 2 * r1].view(like.dtype)
+    space = work[tables + ROWS * chunk * r1 :][: 2 * r1]
+    table = space.view(like.dtype)
     scale, shift = table[:r1], table[r1 : 2 * r1]
     if stages & APPLY:
         spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
@@ -43,29 +43,30 @@ def layers_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, 
     strange = 0
     for i in range(k0 // m0 * part // parts, k0 // m0 * (part + 1) // parts):
         group = residue + m0 * i
-        if stages & SUMS and (not stages & AGAIN or doubtful(var[group], epsilon)):
+        if stages & SUMS and (redo is None or doubtful(var[group], epsilon)):
             m, m2, n = moments_of_lines(stages, x, 0, 1, group, 0, 1, 1, r1, 1, 1, like)
             mean[group] = m
             var[group] = m2 if stages & TOTAL else m2 / n
             strange += doubtful(var[group], epsilon)
         m, r = mean[group], rstd_of(var[group], epsilon)
-        if stages & APPLY and (not stages & AGAIN or wild(m, r)):
+        if stages & APPLY and (redo is None or wild(m, r)):
             low, high = group * r1, (group + 1) * r1
             strange += wild(m, r)
             near = like.dtype.type(m)
             scale_layer(
                 y[low:high], x[low:high], near, like.dtype.type(r), like.dtype.type((near - m) * r), scale, shift
             )
-            if stages & RELU:
-                clamp(y[low:high], stages)
-    if strange > 0 and like.itemsize == 4:
+            if limits is not None:
+                clamp(y[low:high], limits)
+    if like.itemsize == 4 and redo is None and strange > 0:
         work[0] = ALARM
 
 
 @cpu.chunked
 def layers_backward(
-    chunk, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var, gamma, beta, geometry, epsilon, like
-):
+    chunk, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var, gamma, beta, geometry, epsilon,
+    limits, grouped, like, redo,
+):  # fmt: skip
     k0, _, _, r1, m0, parts, _, _, gm, _, gp, bm, _, bp, where, tables = unpack(geometry)
     chunks = m0 * parts
     flags = work[where : where + k0]  # of rows that float32 does not reach
@@ -77,7 +78,7 @@ def layers_backward(
     scale, shift = table[:r1], table[r1 : 2 * r1]
     gated = space[2 * r1 : 6 * r1].view(x.dtype)[: 4 * r1]
     spread(scale, gamma, table_row(residue, 0, gm, 1, gp), gp)
-    if stages & RELU:
+    if limits is not None:
         spread(shift, beta, table_row(residue, 0, bm, 1, bp), bp)
     for j in range(r1):
         shift_sums[j] = 0.0
@@ -95,10 +96,10 @@ def layers_backward(
         high = low + 3 * reach + r1
         near, r, rest = of_rows(mean, var, group, reach // r1, epsilon, like)
         slope, gap = dy[low:high], reach
-        if stages & RELU:
+        if limits is not None:
             for row in range(4 if four else 1):
                 at = low + row * reach
-                gate_layer(gated[row * r1 :], dy[at:], x[at:], near[row], r[row], rest[row], scale, shift, stages)
+                gate_layer(gated[row * r1 :], dy[at:], x[at:], near[row], r[row], rest[row], scale, shift, limits)
             slope, gap = gated, r1 if four else 0
         one = two = (0.0, 0.0, 0.0, 0.0)
         for cut in range(0, r1, PIECE):
@@ -106,11 +107,11 @@ def layers_backward(
             to_scale, to_shift, part_of = scale_sums[cut:end], shift_sums[cut:end], scale[cut:end]
             if four:
                 more, also = products_four(
-                    to_scale, to_shift, slope[cut:], gap, x[low + cut : high], reach, part_of, near, r, rest, like
+                    to_scale, to_shift, slope[cut:], gap, x[low + cut : high], reach, part_of, near, r, rest
                 )
             else:
                 more, also = products_layer(
-                    to_scale, to_shift, slope[cut:], x[low + cut : high], part_of, near[0], r[0], rest[0], like
+                    to_scale, to_shift, slope[cut:], x[low + cut : high], part_of, near[0], r[0], rest[0]
                 )
             one, two = add_four(one, more), add_four(two, also)
         for row in range(4 if four else 1):
@@ -118,15 +119,16 @@ def layers_backward(
             m, s = mean[at], rstd_of(var[at], epsilon)
             to_mean = -s * one[row]
             to_var = -0.5 * (s * two[row]) * s
-            to_mean, to_var = to_statistics(dmean, dvar, at, to_mean, to_var, free)
+            to_mean = to_statistic(dmean, at, to_mean, free)
+            to_var = to_statistic(dvar, at, to_var, free)
             b, c = 2.0 * to_var / (1 if stages & TOTAL else r1), 0.0 if stages & RAW else to_mean / r1
             if free:
                 b = c = 0.0
-            if not stages & AGAIN:
+            if redo is None:
                 beyond = wild(m, s) or far(b) or far(c)
                 flags[at] = beyond
                 strange += beyond
-            if stages & APPLY and (not stages & AGAIN or flags[at] != 0.0):
+            if stages & APPLY and (redo is None or flags[at] != 0.0):
                 c -= (m - near[row]) * b
                 here = slope[row * gap :][:r1]
                 low, high = at * r1, (at + 1) * r1
@@ -135,7 +137,7 @@ def layers_backward(
                 source = here if free else x[low:high]
                 slope_layer(dx[low:high], here, source, scale, near[row], r[row], b_near, c_near)
         done += 4 if four else 1
-    if strange > 0 and like.itemsize == 4:
+    if like.itemsize == 4 and redo is None and strange > 0:
         work[0] = ALARM
 
 
@@ -145,10 +147,14 @@ def of_rows(mean, var, group, apart, epsilon, like):
     m0, m1, m2, m3 = mean[group], mean[group + apart], mean[group + 2 * apart], mean[group + 3 * apart]
     r0, r1 = rstd_of(var[group], epsilon), rstd_of(var[group + apart], epsilon)
     r2, r3 = rstd_of(var[group + 2 * apart], epsilon), rstd_of(var[group + 3 * apart], epsilon)
-    a = like.dtype.type
-    near = (a(m0), a(m1), a(m2), a(m3))
-    rest = (a((near[0] - m0) * r0), a((near[1] - m1) * r1), a((near[2] - m2) * r2), a((near[3] - m3) * r3))
-    return near, (a(r0), a(r1), a(r2), a(r3)), rest
+    near = four_of(m0, m1, m2, m3, like)
+    rest = ((near[0] - m0) * r0, (near[1] - m1) * r1, (near[2] - m2) * r2, (near[3] - m3) * r3)
+    return near, four_of(r0, r1, r2, r3, like), four_of(rest[0], rest[1], rest[2], rest[3], like)
+
+
+@cpu.jit
+def four_of(a, b, c, d, like):
+    return like.dtype.type(a), like.dtype.type(b), like.dtype.type(c), like.dtype.type(d)
 
 
 @cpu.jit
@@ -179,13 +185,12 @@ def scale_layer(y, x, near, r, rest, scale, shift):
 
 
 @cpu.jit
-def gate_layer(dz, dy, x, near, r, rest, scale, shift, stages):
+def gate_layer(dz, dy, x, near, r, rest, scale, shift, limits):
     """dy where z, as `scale_layer` has it, is within the bounds of a clamping activation, else 0."""
-    top = scale.dtype.type(6.0 if stages & SIX else np.inf)
-    zero = scale.dtype.type(0.0)
+    low, high, zero = scale.dtype.type(limits[0]), scale.dtype.type(limits[1]), scale.dtype.type(0.0)
     for j in range(scale.size):
         z = ((x[j] - near) * r + rest) * scale[j] + shift[j]
-        dz[j] = zero if z <= zero or z >= top else dy[j]
+        dz[j] = zero if z <= low or z >= high else dy[j]
 
 
 @cpu.jit
@@ -199,14 +204,14 @@ def slope_layer(dx, dy, x, scale, near, r, b, c):
 
 
 @cpu.jit
-def products_four(scale_sums, shift_sums, dy, gap, x, apart, scale, near, r, rest, like):
+def products_four(scale_sums, shift_sums, dy, gap, x, apart, scale, near, r, rest):
     one, i = np.uint64(apart), np.uint64(gap)
     two, ii = one + one, i + i
     three, iii = two + one, ii + i
     m0, m1, m2, m3 = near
     r0, r1, r2, r3 = r
     k0, k1, k2, k3 = rest
-    zero = like.dtype.type(0.0)
+    zero = scale.dtype.type(0.0)
     s0 = s1 = s2 = s3 = zero
     t0 = t1 = t2 = t3 = zero
     for j in range(np.uint64(scale.size)):
@@ -231,8 +236,8 @@ def products_four(scale_sums, shift_sums, dy, gap, x, apart, scale, near, r, res
 
 
 @cpu.jit
-def products_layer(scale_sums, shift_sums, dy, x, scale, near, r, rest, like):
-    zero = like.dtype.type(0.0)
+def products_layer(scale_sums, shift_sums, dy, x, scale, near, r, rest):
+    zero = scale.dtype.type(0.0)
     s = zero
     t = zero
     for j in range(scale.size):

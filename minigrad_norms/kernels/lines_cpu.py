@@ -8,13 +8,10 @@ import numpy as np
 
 from minigrad.devices import cpu
 from minigrad_norms.kernels.shared_cpu import (
-    AGAIN,
     ALARM,
     APPLY,
     COMBINE,
     RAW,
-    RELU,
-    SIX,
     START,
     SUMS,
     TOTAL,
@@ -23,18 +20,21 @@ from minigrad_norms.kernels.shared_cpu import (
     far,
     rstd_of,
     table_row,
-    to_statistics,
+    to_statistic,
     unpack,
     wild,
 )
 
 FEW = 16  # elements at three places of a line, whose means' median is the first shift
 TILE = 1024  # elements after which the shift moves to the mean so far, where the line ends by then
-LONGEST = 2048  # elements that are summed in the elements' own dtype
+LONGEST = 1024  # elements that are summed in the elements' own dtype
+LANES = 64  # sums that the processor makes at a time
 
 
 @cpu.chunked
-def lines_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, like):
+def lines_forward(
+    chunk, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, limits, grouped, like, redo
+):  # fmt: skip
     k0, r0, k1, r1, p1, cuts, parts, spans, gm, gn, gp, bm, bn, bp, _, _ = unpack(geometry)
     span, part = place(chunk, stages, parts)
     lines = r0 * p1 * cuts
@@ -43,7 +43,7 @@ def lines_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, e
     for group in range(k0 * k1 * span // spans, k0 * k1 * (span + 1) // spans):
         i0, i1 = group // k1, group % k1
         own = work[START + 3 * group * parts :][: 3 * parts]
-        afresh = not stages & AGAIN or doubtful(var[group], epsilon)
+        afresh = redo is None or doubtful(var[group], epsilon)
         if stages & SUMS and afresh:
             m, m2, n = moments_of_lines(stages, x, first, last, i0, i1, r0, k1, r1, p1, cuts, like)
             own[3 * part] = m
@@ -74,19 +74,20 @@ def lines_forward(chunk, stages, work, y, mean, var, x, gamma, beta, geometry, e
                 b = beta[shifts + p * bp // p1] - (m - near) * a
                 beyond = wild(m, r) or far(a)
                 strange += beyond
-                if stages & AGAIN and not beyond:
+                if redo is not None and not beyond:
                     continue
                 scale_line(y[low:high], x[low:high], near, like.dtype.type(a), like.dtype.type(b))
-                if stages & RELU:
-                    clamp(y[low:high], stages)
-    if strange > 0 and like.itemsize == 4:
+                if limits is not None:
+                    clamp(y[low:high], limits)
+    if like.itemsize == 4 and redo is None and strange > 0:
         work[0] = ALARM
 
 
 @cpu.chunked
 def lines_backward(
-    chunk, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var, gamma, beta, geometry, epsilon, like
-):
+    chunk, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var, gamma, beta, geometry, epsilon,
+    limits, grouped, like, redo,
+):  # fmt: skip
     k0, r0, k1, r1, p1, cuts, parts, spans, gm, gn, gp, bm, bn, bp, shift_sums, coefficients = unpack(geometry)
     groups = k0 * k1
     scale_sums = shift_sums + groups * p1
@@ -105,7 +106,7 @@ def lines_backward(
             m = mean[group]
             near = like.dtype.type(m)
             r = rstd_of(var[group], epsilon)
-            if stages & AGAIN and work[flags + group] == 0.0:
+            if redo is not None and work[flags + group] == 0.0:
                 continue
             own = work[START + 2 * group * parts * p1 :][: 2 * parts * p1]
             if stages & SUMS:
@@ -115,12 +116,12 @@ def lines_backward(
                 for line in range(first, last):
                     low, high, p = ends(line, i0, i1, r0, k1, r1, p1, cuts)
                     a, b = r, r
-                    if stages & RELU:
+                    if limits is not None:
                         a = r * gamma[scales + p * gp // p1]
                         b = beta[shifts + p * bp // p1] - (m - near) * a
                     while low < high:
                         end = min(low + LONGEST, high)
-                        one, two = products_line(stages, dy[low:end], x[low:end], near, a, b, like)
+                        one, two = products_line(dy[low:end], x[low:end], near, a, b, like, limits)
                         sums[2 * p] += one
                         sums[2 * p + 1] += two
                         low = end
@@ -144,10 +145,11 @@ def lines_backward(
                     to_var -= a * second_sum * r * r * 0.5
                 if single:
                     to_mean = 0.0
-                to_mean, to_var = to_statistics(dmean, dvar, group, to_mean, to_var, free)
+                to_mean = to_statistic(dmean, group, to_mean, free)
+                to_var = to_statistic(dvar, group, to_var, free)
                 to_mean = 0.0 if stages & RAW else to_mean / (r0 * r1)
                 to_var *= 2.0 / (1 if stages & TOTAL else r0 * r1)
-                if not stages & AGAIN:
+                if redo is None:
                     beyond = beyond or far(to_mean) or far(to_var)
                     work[flags + group] = beyond
                     strange += beyond
@@ -158,7 +160,7 @@ def lines_backward(
             # in the order of memory: for each of r0 the groups that are neighbours, and for each group its lines there
             for base in range(first, last, p1 * cuts):
                 for group in range(begin, begin + bundle):
-                    if stages & AGAIN and work[flags + group] == 0.0:
+                    if redo is not None and work[flags + group] == 0.0:
                         continue
                     i0, i1 = group // k1, group % k1
                     m, r = mean[group], rstd_of(var[group], epsilon)
@@ -169,11 +171,13 @@ def lines_backward(
                     for line in range(base, min(base + p1 * cuts, last)):
                         low, high, p = ends(line, i0, i1, r0, k1, r1, p1, cuts)
                         a = 0.0 if single else r * gamma[scales + p * gp // p1]
-                        b = beta[shifts + p * bp // p1] - (m - near) * a if stages & RELU else 0.0
-                        # Where the statistics are inputs no infinity is to come in by x, which is wanted for z alone.
-                        source = dy[low:high] if free and not stages & RELU else x[low:high]
-                        slope_line(stages, dx[low:high], dy[low:high], source, near, a, b, slope, rest, like)
-    if strange > 0 and like.itemsize == 4:
+                        b, source = 0.0, x[low:high]
+                        if limits is not None:
+                            b = beta[shifts + p * bp // p1] - (m - near) * a
+                        elif free:  # no infinity is to come in by x, which is wanted for z alone
+                            source = dy[low:high]
+                        slope_line(dx[low:high], dy[low:high], source, near, a, b, slope, rest, like, limits)
+    if like.itemsize == 4 and redo is None and strange > 0:
         work[0] = ALARM
 
 
@@ -263,15 +267,22 @@ def first_shift(x, like):
 
 @cpu.jit
 def deviations(x, near, like):
-    """Σ(x − near) and Σ(x − near)²."""
+    """Σ(x − near) and Σ(x − near)²; of a few elements, whose sums go on in float64."""
     first = like.dtype.type(0.0)
     second = like.dtype.type(0.0)
     shift = like.dtype.type(near)
-    for j in range(x.size):
-        d = x[j] - shift
+    whole = x[: x.size // LANES * LANES]
+    for j in range(whole.size):
+        d = whole[j] - shift
         first += d
         second += d * d
-    return np.float64(first), np.float64(second)
+    first_wide, second_wide = np.float64(first), np.float64(second)
+    rest = x[whole.size :]  # these would be summed one after the other
+    for j in range(rest.size):
+        d = np.float64(rest[j] - shift)
+        first_wide += d
+        second_wide += d * d
+    return first_wide, second_wide
 
 
 @cpu.jit
@@ -281,17 +292,17 @@ def scale_line(y, x, near, a, b):
 
 
 @cpu.jit
-def products_line(stages, dy, x, near, a_wide, b_wide, like):
+def products_line(dy, x, near, a_wide, b_wide, like, limits):
     """Σ dz and Σ dz·(x − near), with dz = dy, or behind a clamp dy where z = (x − near)·a + b is within its bounds."""
     zero = like.dtype.type(0.0)
     first = zero
     second = zero
-    if stages & RELU:
-        top = like.dtype.type(6.0 if stages & SIX else np.inf)
+    if limits is not None:
         a, b = like.dtype.type(a_wide), like.dtype.type(b_wide)
+        bottom, top = like.dtype.type(limits[0]), like.dtype.type(limits[1])
         for j in range(x.size):
             z = (x[j] - near) * a + b
-            e = zero if z <= zero or z >= top else dy[j] + zero
+            e = zero if z <= bottom or z >= top else dy[j] + zero
             first += e
             second += e * (x[j] - near)
     else:
@@ -303,17 +314,16 @@ def products_line(stages, dy, x, near, a_wide, b_wide, like):
 
 
 @cpu.jit
-def slope_line(stages, dx, dy, x, near, a_wide, b_wide, slope_wide, rest_wide, like):
+def slope_line(dx, dy, x, near, a_wide, b_wide, slope_wide, rest_wide, like, limits):
     """dz·a + ((x − near)·slope + rest)."""
-    a, b = like.dtype.type(a_wide), like.dtype.type(b_wide)
-    slope, rest = like.dtype.type(slope_wide), like.dtype.type(rest_wide)
-    zero = like.dtype.type(0.0)
-    if stages & RELU:
-        top = like.dtype.type(6.0 if stages & SIX else np.inf)
+    a, slope, rest = like.dtype.type(a_wide), like.dtype.type(slope_wide), like.dtype.type(rest_wide)
+    if limits is not None:
+        b, bottom, top = like.dtype.type(b_wide), like.dtype.type(limits[0]), like.dtype.type(limits[1])
+        zero = like.dtype.type(0.0)
         for j in range(x.size):
             d = x[j] - near
             z = d * a + b
-            e = zero if z <= zero or z >= top else dy[j] + zero
+            e = zero if z <= bottom or z >= top else dy[j] + zero
             dx[j] = e * a + (d * slope + rest)
     else:
         for j in range(x.size):

@@ -11,9 +11,6 @@ COMBINE = 2  # sums of the chunks of a group, in their order, and what follows f
 APPLY = 4  # the elements
 RAW = 8  # flag: no mean is removed; it is 0, and what is called the variance is the mean of squares
 TOTAL = 16  # flag: their sum instead
-RELU = 32  # flag: y is clamped to be at least 0
-SIX = 64  # flag: and at most 6
-AGAIN = 128  # flag: only the groups that float32 did not reach
 
 START = 8  # where workspace begins in `work`; in front is the alarm
 ALARM = -1.2345678901234567e-289  # in work[0]
@@ -28,11 +25,14 @@ ALARM = -1.2345678901234567e-289  # in work[0]
 # Where σ² + ε = 0 the group is constant: r := 0, so y = β and dx has only what comes through μ. With RAW nothing comes
 # through μ, and with TOTAL b = 2·v̄. Behind a clamp dy is 0 where y is at a bound.
 #
-# Arithmetic. Elements are computed on in the dtype of `like`: float32 is enough for float32, if it is about a shift
-# near the mean, and sums of a few elements go on in float64. x − near, with near the mean in that dtype, is exact where
+# Arithmetic. Elements are computed on in the dtype of `like`: float32 is enough for float32 where it is about a shift
+# near the mean and sums of a few elements go on in float64. x − near, with near the mean in that dtype, is exact where
 # x is close to the mean; what near leaves of the mean is made good in float64, (x − near)·a + (β − (μ − near)·a) for y.
 # A constant group has near = μ. Where float32 does not reach (squares that overflow or vanish, NaN) a kernel gives the
-# alarm, and is run again with `like` in float64 for those groups: what a group gets depends on its own elements alone.
+# alarm, and is run again in float64 for those groups: what a group gets depends on its own elements alone.
+#
+# What an argument that may be None is for is not compiled where it is: `redo` is an array for the second run, `limits`
+# holds the bounds of a clamping activation, `grouped` is None for columns that are groups of their own.
 
 
 @cpu.jit
@@ -77,58 +77,34 @@ def table_row(i0, i1, m0, n1, p1):
     return ((i0 % m0) * n1 + (i1 if n1 > 1 else 0)) * p1
 
 
-@cpu.jit(inline=True)
-def to_statistics(dmean, dvar, group, to_mean, to_var, free):
-    """What reaches a group's mean and variance from y, given out where they are inputs, else with their cotangents."""
-    if dmean.size > 0:
-        if free:
-            dmean[group] = to_mean
-        else:
-            to_mean += dmean[group]
-    if dvar.size > 0:
-        if free:
-            dvar[group] = to_var
-        else:
-            to_var += dvar[group]
-    return to_mean, to_var
+@cpu.jit
+def to_statistic(cotangent, group, value, free):
+    """What reaches a statistic is given out where it is an input, and joined by its cotangent where it is an output."""
+    if cotangent is None:
+        return value
+    if free:
+        cotangent[group] = value
+        return value
+    return value + cotangent[group]
 
 
 @cpu.jit
-def clamp(y, stages):
+def clamp(y, limits):
     """y of a clamping activation, in place."""
-    top = y.dtype.type(6.0 if stages & SIX else np.inf)
-    zero = y.dtype.type(0.0)
+    low, high = y.dtype.type(limits[0]), y.dtype.type(limits[1])
     for j in range(y.size):
         value = y[j]
-        value = zero if value <= zero else value
-        y[j] = top if value >= top else value
+        value = low if value <= low else value
+        y[j] = high if value >= high else value
 
 
 @cpu.jit
-def gate(dz, dy, x, near, a, b, stages):
+def gate(dz, dy, x, near, a, b, limits):
     """dy where z = (x − near)·a + b is within the bounds of a clamping activation, else 0."""
-    top = near.dtype.type(6.0 if stages & SIX else np.inf)
-    zero = near.dtype.type(0.0)
+    low, high, zero = near.dtype.type(limits[0]), near.dtype.type(limits[1]), dz.dtype.type(0.0)
     for j in range(dz.size):
         z = (x[j] - near[j]) * a[j] + b[j]
-        dz[j] = zero if z <= zero or z >= top else dy[j]
-
-
-@cpu.jit
-def copy_to(row, values):
-    for j in range(row.size):
-        row[j] = values[j]
-
-
-@cpu.jit
-def put(row, values, mask):
-    """The values where the mask is not 0; an empty mask stands for ones."""
-    if mask.size == 0:
-        copy_to(row, values)
-        return
-    for j in range(row.size):
-        if mask[j] != 0.0:
-            row[j] = values[j]
+        dz[j] = zero if z <= low or z >= high else dy[j]
 
 
 @cpu.chunked

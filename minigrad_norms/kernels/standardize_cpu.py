@@ -21,13 +21,10 @@ from minigrad_norms.kernels.form import NONE, Affine, Form
 from minigrad_norms.kernels.layers_cpu import layers_backward, layers_forward
 from minigrad_norms.kernels.lines_cpu import lines_backward, lines_forward
 from minigrad_norms.kernels.shared_cpu import (
-    AGAIN,
     ALARM,
     APPLY,
     COMBINE,
     RAW,
-    RELU,
-    SIX,
     START,
     SUMS,
     TOTAL,
@@ -36,7 +33,7 @@ from minigrad_norms.kernels.shared_cpu import (
 
 ALL = SUMS | COMBINE | APPLY
 STATISTICS = {"variance": 0, "mean_square": RAW, "sum_square": RAW | TOTAL}
-CLAMPS = {None: 0, "relu": RELU, "relu6": RELU | SIX}
+LIMITS = {None: None, "relu": np.array([0.0, np.inf]), "relu6": np.array([0.0, 6.0])}  # of clamping activations
 MOST_CHUNKS = 32
 LEAST_CHUNK = 1 << 13  # elements that are worth a chunk
 SHARED = 1 << 16  # elements from which rows of columns are shared out among chunks
@@ -49,9 +46,8 @@ LONG = 64  # elements from which a line repays its start
 FEWEST = 8  # elements a group from which float32 is enough: the gradient of fewer may cancel to nothing
 
 _wide = np.empty(0, np.float64)
-_nothing = {np.dtype(d): np.empty(0, d) for d in ("float32", "float64")}
-_ones = {np.dtype(d): np.ones(1, d) for d in ("float32", "float64")}
-_zeros = {np.dtype(d): np.zeros(1, d) for d in ("float32", "float64")}
+#: An empty array, a scale and a shift for those that are not there, by the size of the dtype.
+_defaults = {n.itemsize: (n, np.ones(1, n.dtype), np.zeros(1, n.dtype)) for n in (np.empty(0, np.float32), _wide)}
 _no_geometry = np.empty(0, np.int64)
 
 
@@ -76,20 +72,21 @@ class _Rescue(Kernel):
         elif args[5][0] != ALARM:
             return
         chunks, combine_chunks, size, split, stages, buffer, *arguments = args
-        _stages(self._kernel, chunks, combine_chunks, size, split, stages | AGAIN, buffer, *arguments, _wide)
+        _stages(self._kernel, chunks, combine_chunks, size, split, stages, buffer, *arguments, _wide, _wide)
         buffer[0] = 0.0
 
 
 def _rescue_forward(
-    chunk, chunks, combine_chunks, size, split, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon
-):
+    chunk, chunks, combine_chunks, size, split, stages, work, y, mean, var, x, gamma, beta, geometry, epsilon, limits,
+    grouped,
+):  # fmt: skip
     if work[0] == ALARM:
         raise FloatingPointError("beyond float32")
 
 
 def _rescue_backward(
     chunk, chunks, combine_chunks, size, split, stages, work, free, dx, dgamma, dbeta, dmean, dvar, dy, x, mean, var,
-    gamma, beta, geometry, epsilon,
+    gamma, beta, geometry, epsilon, limits, grouped,
 ):  # fmt: skip
     if work[0] == ALARM:
         raise FloatingPointError("beyond float32")
@@ -117,6 +114,8 @@ class Plan(NamedTuple):
     sums_size: int
     direct: int  # the size of a parameter's gradient that the kernel itself writes
     workspace: int
+    few: bool  # whether groups are so small that float32 is not enough
+    grouped: np.ndarray | None  # None where the column kernels meet groups of one column
     form: Form
     gamma: Affine
     beta: Affine
@@ -124,17 +123,18 @@ class Plan(NamedTuple):
 
 def forward(y, mean, var, work, x, gamma, beta, plan, epsilon, statistic="variance", activation=None):
     """Fill `y` with x standardized, and `mean` and `var` (biased) with each group's statistics."""
-    _forward(ALL | STATISTICS[statistic] | CLAMPS[activation], y, mean, var, work, x, gamma, beta, plan, epsilon)
+    limits = LIMITS[activation]
+    _forward(ALL | STATISTICS[statistic], limits, y, mean, var, work, x, gamma, beta, plan, epsilon)
 
 
 def apply(y, work, x, mean, var, gamma, beta, plan, epsilon, activation=None):
     """Fill `y` with x standardized by given statistics."""
-    _forward(APPLY | CLAMPS[activation], y, mean, var, work, x, gamma, beta, plan, epsilon)
+    _forward(APPLY, LIMITS[activation], y, mean, var, work, x, gamma, beta, plan, epsilon)
 
 
 def moments(mean, var, work, x, plan):
     """Fill `mean` and `var` (biased) with each group's statistics."""
-    _forward(SUMS | COMBINE, _nothing[x.dtype], mean, var, work, x, None, None, plan, 0.0)
+    _forward(SUMS | COMBINE, None, _defaults[x.itemsize][0], mean, var, work, x, None, None, plan, 0.0)
 
 
 def backward(
@@ -145,15 +145,16 @@ def backward(
 
     `beta` is needed behind an activation only.
     """
-    flags = STATISTICS[statistic] | CLAMPS[activation]
-    _backward(flags, 0, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
+    flags, limits = STATISTICS[statistic], LIMITS[activation]
+    _backward(flags, limits, 0, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
 
 
 def apply_backward(
     dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, plan, epsilon, activation=None, beta=None
 ):
     """Fill the gradients of `apply`, whose mean and var are inputs like x."""
-    _backward(CLAMPS[activation], 1, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
+    limits = LIMITS[activation]
+    _backward(0, limits, 1, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon)
 
 
 @lru_cache(maxsize=512)
@@ -167,7 +168,8 @@ def plan_for(form: Form, gamma: Affine = NONE, beta: Affine = NONE) -> Plan:
         raise ValueError(f"{form} needs its permutation applied first")
     if form.size == 0:
         return Plan(
-            *_lines, _rescues[_lines], 0, 0, False, 0, _no_geometry, 0, (0, 0, 0), 0, 0, START, form, gamma, beta
+            *_lines, _rescues[_lines], 0, 0, False, 0, _no_geometry, 0, (0, 0, 0), 0, 0, START, False, None,
+            form, gamma, beta,
         )  # fmt: skip
     for table in (gamma, beta):
         if form.k0 % table.m0 or table.n1 not in (1, form.k1) or form.r1 % table.p1:
@@ -241,13 +243,14 @@ def _plan(
     sums_shape: tuple[int, int, int], end: int, form: Form, gamma: Affine, beta: Affine, direct: int = 0,
 ) -> Plan:  # fmt: skip
     size = 2 * sums_shape[0] * sums_shape[1] * sums_shape[2]
+    grouped = _wide if kernels is _columns and form.r1 > 1 else None
     return Plan(
         *kernels, _rescues[kernels], blocks * parts, blocks, parts > 1, form.size, np.array(geometry, np.int64),
-        sums, sums_shape, size, direct, end, form, gamma, beta,
+        sums, sums_shape, size, direct, end, form.extent < FEWEST, grouped, form, gamma, beta,
     )  # fmt: skip
 
 
-def _forward(stages, y, mean, var, work, x, gamma, beta, plan, epsilon):
+def _forward(stages, limits, y, mean, var, work, x, gamma, beta, plan, epsilon):
     if plan.size == 0:
         if stages & SUMS:
             mean.fill(0.0)
@@ -255,60 +258,71 @@ def _forward(stages, y, mean, var, work, x, gamma, beta, plan, epsilon):
         return
     if stages & APPLY and ((gamma is None and plan.gamma != NONE) or (beta is None and plan.beta != NONE)):
         raise ValueError("None given where the plan has a table")
-    dtype = x.dtype
+    nothing, one, zero = _defaults[x.itemsize]
     arguments = (
         y.ravel(),
-        mean.ravel(),
-        var.ravel(),
+        mean if mean.ndim == 1 else mean.ravel(),
+        var if var.ndim == 1 else var.ravel(),
         x.ravel(),
-        _ones[dtype] if gamma is None else gamma.ravel(),
-        _zeros[dtype] if beta is None else beta.ravel(),
+        one if gamma is None else gamma if gamma.ndim == 1 else gamma.ravel(),
+        zero if beta is None else beta if beta.ndim == 1 else beta.ravel(),
         plan.geometry,
         epsilon,
+        limits,
+        plan.grouped,
     )
-    _run(plan.forward, plan.rescue[0], plan, plan.size, stages, work, dtype, arguments)
+    _run(plan.forward, plan.rescue[0], plan, plan.size, stages, work, arguments, nothing)
 
 
-def _backward(flags, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon):
+def _backward(flags, limits, free, dx, dgamma, dbeta, dmean, dvar, work, dy, x, mean, var, gamma, beta, plan, epsilon):
     if plan.size == 0:
         for gradient in (dgamma, dbeta, *((dmean, dvar) if free else ())):
             if gradient is not None:
                 gradient.fill(0.0)
         return
-    if (gamma is None and plan.gamma != NONE) or (flags & RELU and beta is None and plan.beta != NONE):
+    if (gamma is None and plan.gamma != NONE) or (limits is not None and beta is None and plan.beta != NONE):
         raise ValueError("None given where the plan has a table")
-    dtype = x.dtype
-    nothing = _nothing[dtype]
-    dgamma = nothing if dgamma is None else dgamma.ravel()
-    dbeta = nothing if dbeta is None else dbeta.ravel()
-    direct = plan.direct and dgamma.size in (0, plan.direct) and dbeta.size in (0, plan.direct)
+    nothing, one, zero = _defaults[x.itemsize]
+    if dgamma is not None and dgamma.ndim != 1:
+        dgamma = dgamma.ravel()
+    if dbeta is not None and dbeta.ndim != 1:
+        dbeta = dbeta.ravel()
+    size = plan.direct
+    direct = size and (dgamma is None or dgamma.size == size) and (dbeta is None or dbeta.size == size)
     arguments = (
         free,
         nothing if dx is None else dx.ravel(),
-        dgamma if direct else nothing,
-        dbeta if direct else nothing,
-        _wide if dmean is None else dmean.ravel(),
-        _wide if dvar is None else dvar.ravel(),
+        dgamma if direct else None,
+        dbeta if direct else None,
+        None if dmean is None else dmean.ravel(),
+        None if dvar is None else dvar.ravel(),
         dy.ravel(),
         x.ravel(),
-        mean.ravel(),
-        var.ravel(),
-        _ones[dtype] if gamma is None else gamma.ravel(),
-        _zeros[dtype] if beta is None else beta.ravel(),
+        mean if mean.ndim == 1 else mean.ravel(),
+        var if var.ndim == 1 else var.ravel(),
+        one if gamma is None else gamma if gamma.ndim == 1 else gamma.ravel(),
+        zero if beta is None else beta if beta.ndim == 1 else beta.ravel(),
         plan.geometry,
         epsilon,
+        limits,
+        plan.grouped,
     )
     stages = flags | SUMS | COMBINE if dx is None else flags | ALL
-    _run(plan.backward, plan.rescue[1], plan, 2 * plan.size, stages, work, dtype, arguments)
-    if not direct and (dgamma.size or dbeta.size):
-        parameters(2, plan.sums_size, dgamma, dbeta, work[plan.sums :], *plan.sums_shape, plan.geometry)
+    _run(plan.backward, plan.rescue[1], plan, 2 * plan.size, stages, work, arguments, nothing)
+    if not direct and (dgamma is not None or dbeta is not None):
+        tables = (nothing if dgamma is None else dgamma, nothing if dbeta is None else dbeta)
+        parameters(2, plan.sums_size, *tables, work[plan.sums :], *plan.sums_shape, plan.geometry)
 
 
-def _run(kernel, rescue, plan, size, stages, work, dtype, arguments):
-    """The stages of a kernel: in the dtype of x, and if that gives the alarm, in float64."""
-    like = _wide if plan.form.r0 * plan.form.r1 < FEWEST else _nothing[dtype]
-    _stages(kernel, plan.chunks, plan.combine_chunks, size, plan.split, stages, work, *arguments, like)
-    if like is not _wide:
+def _run(kernel, rescue, plan, size, stages, work, arguments, like):
+    """The stages of a kernel: in the dtype of `like`, that of x, and if that gives the alarm, in float64."""
+    if plan.few:
+        like = _wide
+    if plan.split:
+        _stages(kernel, plan.chunks, plan.combine_chunks, size, True, stages, work, *arguments, like, None)
+    else:
+        kernel(plan.chunks, size, stages, work, *arguments, like, None)
+    if like is not _wide and (cpu.tracers or work[0] == ALARM):
         rescue(1, 0, plan.chunks, plan.combine_chunks, size, plan.split, stages, work, *arguments)
 
 
