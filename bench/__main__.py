@@ -1,6 +1,7 @@
 """python -m bench: measure minigrad beside torch and jax.
 
     python -m bench                                  # every benchmark
+    python -m bench norms --only batch               # the rows with that in their names
     python -m bench norms --repeat 9 --save          # and write bench/results/norms.json
     python -m bench train engine --python torch=/opt/torch/bin/python --python jax=/opt/torch/bin/python
 
@@ -46,6 +47,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="take the lowest time of each measurement, not the median: for a machine that has other work",
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases, short measurements: to see that it runs")
+    parser.add_argument("--only", default="", metavar="TEXT", help="measure the cases alone whose names contain this")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the results to this file")
     parser.add_argument(
         "--save", action="store_true", help=f"write the results to {RESULTS.parent.name}/{RESULTS.name}"
@@ -96,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
             quick=options.quick,
             threads=options.threads,
             lowest=options.lowest,
+            only=options.only,
             progress=progress,
         )
         print(report.table(name, results[name]), end="\n\n", flush=True)

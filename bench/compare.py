@@ -29,6 +29,7 @@ def run(
     quick: bool = False,
     threads: int = 2,
     lowest: bool = False,
+    only: str = "",
     ours: str = OURS,
     progress: Callable = lambda iterable, **options: iterable,
 ) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def run(
         rounds: of each case; the number of a peer is the median over the rounds.
         quick: fewer cases and shorter measurements.
         lowest: take the lowest time of each measurement instead of the median.
+        only: a piece of the names of the cases that are measured.
         progress: wraps the cases, as ``tqdm`` does.
     """
     suite, load = importlib.import_module(module), report.load()
@@ -46,7 +48,8 @@ def run(
     names = [ours, *[p for p in peers if p != ours]]
     with _processes(module, names, pythons or {}, quick, threads) as processes, _caches() as caches:
         rows = []
-        for i, case in enumerate(progress(suite.cases(quick), desc=module.rpartition(".")[2], unit="case")):
+        chosen = [(i, case) for i, case in enumerate(suite.cases(quick)) if only in case.name]
+        for i, case in progress(chosen, desc=module.rpartition(".")[2], unit="case"):
             if case.commands:
                 measured = _in_fresh_processes(case, processes, case.repeat or rounds, caches)
             else:

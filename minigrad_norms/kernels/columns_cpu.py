@@ -34,6 +34,7 @@ from minigrad_norms.kernels.shared_cpu import (
 )
 
 TILE = 16  # steps of four rows that are summed about one shift
+NARROW = 4  # steps that are summed in the elements' own dtype: loops with float64 in them take half as many at a time
 ROWS = 17  # float64 rows of workspace a chunk has: six of sums, seven tables, four rows of gradient behind a clamp
 
 
@@ -48,10 +49,11 @@ def columns_forward(
     m, m2 = area[:w], area[w : 2 * w]
     tables = area[6 * w : 13 * w].view(like.dtype)
     near, a, b, mask = tables[:w], tables[w : 2 * w], tables[2 * w : 3 * w], tables[6 * w :]
+    t1, t2 = a, b
     means, variances = mean[i0 * k1 + one : i0 * k1 + one + some], var[i0 * k1 + one : i0 * k1 + one + some]
 
     if stages & SUMS:
-        moments_of_rows(stages, area, near, x, start, count, step, tail)
+        moments_of_rows(stages, area, near, t1, t2, x, start, count, step, tail)
 
     if stages & COMBINE:
         merge_all(m, m2, area, r0, fold, parts, count, columns, geometry[7])
@@ -96,6 +98,7 @@ def columns_backward(
     s1, s2 = area[2 * w : 3 * w], area[3 * w : 4 * w]
     tables = area[6 * w : 13 * w].view(like.dtype)
     near, group = tables[:w], i0 * k1 + one
+    t1, t2 = tables[w : 2 * w], tables[2 * w : 3 * w]
     means, variances = mean[group : group + some], var[group : group + some]
     at = geometry[15] + group
     to_mean, to_var = work[at : at + some], work[at + k0 * k1 :][:some]
@@ -120,7 +123,8 @@ def columns_backward(
         copies(mask, columns)
 
     if stages & SUMS:
-        begin_tile(s1, s2)
+        zero(s1, s2)
+        zero(t1, t2)
         for i in range(quarter):
             at = start + i * step
             size = 3 * apart + w
@@ -130,7 +134,9 @@ def columns_backward(
                     here = at + row * apart
                     gate(gated[row * w : row * w + w], dy[here:], x[here:], near, a_y, b_y, limits)
                 slope, gap = gated, w
-            products_four(s1, s2, slope, gap, x[at : at + size], apart, near)
+            products_four(t1, t2, slope, gap, x[at : at + size], apart, near)
+            if (i + 1) % NARROW == 0 or i == quarter - 1:
+                widen(s1, s2, t1, t2)
         for i in range(4 * quarter, count + 1):
             at = start + i * step
             size = w if i < count else tail
@@ -205,7 +211,7 @@ def place(chunk, stages, geometry, work):
 
 
 @cpu.jit
-def moments_of_rows(stages, area, near, x, start, count, step, tail):
+def moments_of_rows(stages, area, near, t1, t2, x, start, count, step, tail):
     """Mean and Σ(x − mean)² of each column, one pass: a tile of rows is summed about the mean of those before it.
 
     The first is summed about the mean of four rows. The loss of digits in Σd² − (Σd)²/n is then bounded by what the
@@ -220,11 +226,14 @@ def moments_of_rows(stages, area, near, x, start, count, step, tail):
     i = 0
     done = count - count
     while done < count + 1:
-        begin_tile(s1, s2)
+        zero(s1, s2)
+        zero(t1, t2)
         last = min(i + TILE, quarter)
         while i < last:
-            deviations_four(s1, s2, x[start + i * step :][: 3 * apart + w], apart, near)
+            deviations_four(t1, t2, x[start + i * step :][: 3 * apart + w], apart, near)
             i += 1
+            if i % NARROW == 0 or i == last:
+                widen(s1, s2, t1, t2)
         end = 4 * last
         size = w
         if done == count:  # the row after the last is cut short
@@ -254,10 +263,19 @@ def first_shift(stages, m, m2, near, x, apart):
 
 
 @cpu.jit
-def begin_tile(s1, s2):
+def zero(s1, s2):
     for j in range(s1.size):
         s1[j] = 0.0
         s2[j] = 0.0
+
+
+@cpu.jit
+def widen(s1, s2, t1, t2):
+    """Add sums in the elements' own dtype to those in float64, and begin them anew."""
+    for j in range(s1.size):
+        s1[j] += t1[j]
+        s2[j] += t2[j]
+    zero(t1, t2)
 
 
 @cpu.jit(exact=True)
@@ -359,15 +377,15 @@ def add_to(total, other):
 
 
 @cpu.jit
-def deviations_four(s1, s2, x, apart, near):
+def deviations_four(t1, t2, x, apart, near):
     one = np.uint64(apart)
     two = one + one
     three = two + one
     for j in range(np.uint64(near.size)):
         e = near[j]
         p, q, r, s = x[j] - e, x[j + one] - e, x[j + two] - e, x[j + three] - e
-        s1[j] += (p + q) + (r + s)
-        s2[j] += (p * p + q * q) + (r * r + s * s)
+        t1[j] += (p + q) + (r + s)
+        t2[j] += (p * p + q * q) + (r * r + s * s)
 
 
 @cpu.jit
@@ -385,16 +403,16 @@ def scale_row(y, x, near, a, b):
 
 
 @cpu.jit
-def products_four(s1, s2, dy, gap, x, apart, near):
+def products_four(t1, t2, dy, gap, x, apart, near):
     one, i = np.uint64(apart), np.uint64(gap)
     two, ii = one + one, i + i
     three, iii = two + one, ii + i
-    zero = near.dtype.type(0.0)
+    nothing = near.dtype.type(0.0)
     for j in range(np.uint64(near.size)):
         e = near[j]
-        p, q, r, s = dy[j] + zero, dy[j + i] + zero, dy[j + ii] + zero, dy[j + iii] + zero
-        s1[j] += (p + q) + (r + s)
-        s2[j] += (p * (x[j] - e) + q * (x[j + one] - e)) + (r * (x[j + two] - e) + s * (x[j + three] - e))
+        p, q, r, s = dy[j] + nothing, dy[j + i] + nothing, dy[j + ii] + nothing, dy[j + iii] + nothing
+        t1[j] += (p + q) + (r + s)
+        t2[j] += (p * (x[j] - e) + q * (x[j + one] - e)) + (r * (x[j + two] - e) + s * (x[j + three] - e))
 
 
 @cpu.jit
