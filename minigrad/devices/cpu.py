@@ -155,11 +155,11 @@ class Kernel:
             return
         if chunks == 1:
             self.body.entry(0, *args)  # no loop to compile, nor to enter
-        elif chunks > 1 and work >= PARALLEL_WORK and may_run_parallel() and _one_parallel.acquire(blocking=False):
+        elif chunks > 1 and work >= PARALLEL_WORK and enter_parallel():
             try:
                 self.parallel(chunks, *args)
             finally:
-                _one_parallel.release()
+                leave_parallel()
         elif chunks <= _FEW:
             for chunk in range(chunks):
                 self.body.entry(chunk, *args)
@@ -211,13 +211,25 @@ def may_run_parallel() -> bool:
     return numba.get_num_threads() > 1
 
 
+def enter_parallel() -> bool:
+    """Whether this thread may run parallel forms now, until it calls `leave_parallel`.
+
+    One thread at a time: some of Numba's threading layers end the process when two Python threads enter a parallel
+    region at once. Whoever comes second runs serial forms, which give the same bits.
+    """
+    return may_run_parallel() and _one_parallel.acquire(blocking=False)
+
+
+def leave_parallel() -> None:
+    """Let other threads run parallel forms."""
+    _one_parallel.release()
+
+
 def _offer(kernel: Any, chunks: int, work: int, args: tuple) -> bool:
     """Whether one of the tracers takes this call."""
     return any(tracer(kernel, chunks, work, args) for tracer in tuple(tracers))
 
 
-# One parallel region at a time: some of Numba's threading layers end the process when two Python threads enter
-# one at once. Whoever comes second runs the serial form, which gives the same bits.
 _one_parallel = threading.Lock()
 _compile_lock = threading.RLock()
 _forked = False

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.devices import cpu
-from minigrad.jit import blas
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.exchange import Exchange, address
 
-Native = Compiled | blas.Product
+Word = tuple[int, np.ndarray | None]  # a word that a thunk reads, and the array whose address it is
 _numbers = itertools.count()
-_thunks: dict[Any, tuple[int, Any]] = {}  # of kernels, by Numba's record of their code: the address, and its library
+_thunks: dict[_Kept, tuple[int, Any]] = {}  # of kernels: the address, and the library that it is in
 
 
 class Segment:
@@ -37,32 +36,50 @@ class Segment:
         places: for each word that is such an address, its index, the array's number and how many bytes on.
     """
 
-    def __init__(self, calls: Sequence[Native], exchange: Exchange | None = None):
+    def __init__(self, calls: Sequence[Compiled], exchange: Exchange | None = None):
         self.calls = tuple(calls)
         self._exchange = exchange or Exchange()
         targets = [_target(call) for call in self.calls]
-        _compile_thunks(targets)
         words: list[int] = []
         begins = []
         self.places: list[tuple[int, int, int]] = []
         for call, target in zip(self.calls, targets):
-            begins.append(len(words))
-            packed = blas.packed(call) if isinstance(call, blas.Product) else _packed(call, target)
-            for word, a in packed:
+            begins.append(8 * len(words))
+            for word, a in _packed(call, target):
                 found = self._exchange.find(a)
                 if found is not None:
                     self.places.append((len(words), *found))
                 words.append(word)
         blocks = np.array(words, np.int64)
         self.words = blocks.data
-        rows = [(_thunks[target][0], address(blocks) + 8 * begin) for target, begin in zip(targets, begins)]
-        self._table = np.array(rows, np.int64)
-        self.entry: Callable[[], int] = partial(_runner(), address(self._table), len(self.calls))
+        self._blocks = [address(blocks) + begin for begin in begins]
+        self._run = _runner()
+        self._serial = self._table(targets)
+        self._parallel: np.ndarray | None = None  # made when it is first needed, which may be never
+        self.entry: Callable[[], int] = partial(self._run, address(self._serial), len(self.calls))
+        if any(map(_is_large, self.calls)):
+            self.entry = self._in_parallel
 
     def __call__(self) -> None:
         failed = self.entry()
         if failed:
             self.fail(failed)
+
+    def _in_parallel(self) -> int:
+        """`entry` with parallel forms where they may run."""
+        if not cpu.enter_parallel():
+            return self._run(address(self._serial), len(self.calls))
+        try:
+            if self._parallel is None:
+                self._parallel = self._table([_target(call, _is_large(call)) for call in self.calls])
+            return self._run(address(self._parallel), len(self.calls))
+        finally:
+            cpu.leave_parallel()
+
+    def _table(self, targets: Sequence[_Kept]) -> np.ndarray:
+        """What the runner reads: for each call the address of its thunk and of its block."""
+        _compile_thunks(targets)
+        return np.array([(_thunks[target][0], block) for target, block in zip(targets, self._blocks)], np.int64)
 
     def fail(self, number: int, now: Sequence[np.ndarray] = ()) -> None:
         """Make a call that failed again from Python, which raises its error; `now` are the exchanged arrays.
@@ -71,18 +88,19 @@ class Segment:
         """
         while number:
             call = self.calls[number - 1]
-            assert isinstance(call, Compiled)
             call.kernel(call.chunks, call.work, *[self._exchange.present(a, now) for a in call.args])
-            failed = _runner()(address(self._table[number:]), len(self.calls) - number)
+            failed = self._run(address(self._serial[number:]), len(self.calls) - number)
             number = number + failed if failed else 0
 
 
-def native_of(step: Step) -> Native | None:
+def native_of(step: Step) -> Compiled | None:
     """A step in the form in which it can be part of a segment; None if Python has to make it."""
-    if not isinstance(step, Compiled):
-        return blas.product_of(step)
-    is_parallel = step.chunks > 1 and step.work >= cpu.PARALLEL_WORK
-    return step if not is_parallel and _is_plain(step) else None
+    return step if isinstance(step, Compiled) and _is_plain(step) else None
+
+
+def _is_large(call: Compiled) -> bool:
+    """Whether there is work enough for the kernel's parallel form."""
+    return call.chunks > 1 and call.work >= cpu.PARALLEL_WORK
 
 
 def _is_plain(call: Compiled) -> bool:
@@ -93,26 +111,29 @@ def _is_plain(call: Compiled) -> bool:
     return all(isinstance(a, kinds) for a in call.args)
 
 
-def _target(call: Native) -> Any:
-    """What a thunk is made for: Numba's record of the kernel's machine code for these arguments, or gemm."""
-    if isinstance(call, blas.Product):
-        return call.address, call.is_double  # what `blas.emit` takes
+def _target(call: Compiled, parallel: bool = False) -> _Kept:
+    """What a thunk is made for: Numba's record of the machine code for these arguments."""
     from numba import typeof
 
-    dispatcher: Any = call.kernel.body.compiled()
+    dispatcher: Any = (call.kernel.parallel if parallel else call.kernel.body).compiled()
     signature = tuple([typeof(a) for a in (0, *call.args)])
     if signature not in dispatcher.overloads:
         dispatcher.compile(signature)
-    return _Kept(dispatcher.overloads[signature])
+    return _Kept(dispatcher.overloads[signature], parallel)
 
 
 class _Kept:
-    """Numba's record of a kernel, equal to nothing but another look at the same one."""
+    """Numba's record of a kernel, equal to nothing but another look at the same one.
 
-    __slots__ = ("record",)
+    Attributes:
+        record: of one chunk's work, or where `loops`, of the loop over all chunks.
+    """
 
-    def __init__(self, record: Any):
+    __slots__ = ("loops", "record")
+
+    def __init__(self, record: Any, loops: bool):
         self.record = record
+        self.loops = loops
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Kept) and self.record.library is other.record.library
@@ -124,9 +145,9 @@ class _Kept:
 # Blocks: the number of chunks, then the words of each argument
 
 
-def _packed(call: Compiled, target: Any) -> list[blas.Word]:
+def _packed(call: Compiled, target: _Kept) -> list[Word]:
     """The words of a call."""
-    words: list[blas.Word] = [(call.chunks, None)]
+    words: list[Word] = [(call.chunks, None)]
     for kind, value in zip(target.record.fndesc.argtypes[1:], call.args):
         if isinstance(value, np.ndarray):
             words += [(address(value), value), *[(n, None) for n in (value.size, *value.shape, *value.strides)]]
@@ -180,7 +201,7 @@ class _Reader:
 # Thunks
 
 
-def _compile_thunks(targets: Sequence[Any]) -> None:
+def _compile_thunks(targets: Sequence[_Kept]) -> None:
     """Make those that are not there yet, all in one module."""
     missing = [t for t in dict.fromkeys(targets) if t not in _thunks]
     if not missing:
@@ -195,10 +216,7 @@ def _compile_thunks(targets: Sequence[Any]) -> None:
         for i, target in enumerate(missing):
             function = ir.Function(module, kind, name=f"{module.name}_{i}")
             builder = ir.IRBuilder(function.append_basic_block("entry"))
-            if isinstance(target, tuple):
-                blas.emit(builder, _Reader(builder, function.args[0]), *target)
-            else:
-                _emit(builder, _Reader(builder, function.args[0]), target.record)
+            _emit(builder, _Reader(builder, function.args[0]), target)
             builder.ret(ir.Constant(word, 0))
         library.add_ir_module(module)
         library.finalize()
@@ -206,22 +224,30 @@ def _compile_thunks(targets: Sequence[Any]) -> None:
             _thunks[target] = library.get_pointer_to_function(f"{module.name}_{i}"), library
 
 
-def _emit(builder: Any, reader: _Reader, record: Any) -> None:
-    """Code that reads the arguments and calls the kernel on each chunk; returns 1 if it fails."""
+def _emit(builder: Any, reader: _Reader, target: _Kept) -> None:
+    """Code that reads the arguments and calls the kernel on each chunk, or its loop; returns 1 if it fails."""
     from llvmlite import ir
     from numba.core import cgutils
 
+    record = target.record
     context, description = record.target_context, record.fndesc
     kind = context.call_conv.get_function_type(description.restype, description.argtypes)
     address = record.library.get_pointer_to_function(description.llvm_func_name)
     function = builder.inttoptr(ir.Constant(ir.IntType(64), address), kind.as_pointer())
     chunks = reader.word()
     values = [_argument(context, builder, reader, t) for t in description.argtypes[1:]]
-    with cgutils.for_range(builder, chunks) as loop:
+
+    def call(first: Any) -> None:
         restype, argtypes = description.restype, description.argtypes
-        status, _ = context.call_conv.call_function(builder, function, restype, argtypes, [loop.index, *values])
+        status, _ = context.call_conv.call_function(builder, function, restype, argtypes, [first, *values])
         with cgutils.if_unlikely(builder, status.is_error):
             builder.ret(ir.Constant(ir.IntType(32), 1))
+
+    if target.loops:
+        call(chunks)
+    else:
+        with cgutils.for_range(builder, chunks) as loop:
+            call(loop.index)
 
 
 def _argument(context: Any, builder: Any, reader: _Reader, kind: Any) -> Any:

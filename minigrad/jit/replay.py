@@ -12,7 +12,7 @@ from minigrad.devices.cpu import from_source
 from minigrad.errors import GradientError
 from minigrad.jit.bind import Compiled, Plain, Step
 from minigrad.jit.exchange import fresh, lender
-from minigrad.jit.native import Native, Segment, native_of
+from minigrad.jit.native import Segment, native_of
 from minigrad.jit.plan import Plan
 from minigrad.jit.trace import Value
 from minigrad.tensor import Tensor, next_id
@@ -106,7 +106,7 @@ class Replay:
 
     def _steps(self) -> list[str]:
         """A line for each segment, and for each step between segments."""
-        parts: list[list[Native] | Step] = []
+        parts: list[list[Compiled] | Step] = []
         for step in [step for steps in self.plan.steps for step in steps]:
             native = native_of(step)
             if native is None:

@@ -7,13 +7,12 @@ language here, and Numba inlines it into the kernels that call it.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minigrad.devices import cpu
+from minigrad.devices.intrinsic import Intrinsic
 
 ROWS = 12  # of results a tile: as many as leave registers for the operands where there are only 16
 
@@ -31,34 +30,7 @@ def lanes(dtype: np.dtype) -> int:
     return vector_bytes() // dtype.itemsize
 
 
-class Tile(cpu.Function):
-    """``tile(y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes, fresh)``, for use in kernels.
-
-    y[y_at[r] + l] (+)= Σ_t Σ_u x[x_at[r] + x_tap[t] + u·x_step] · w[(t·terms + u)·w_step + l]
-
-    for the `ROWS` rows r from `first` and for the lanes l of a vector of V elements. Rows from `rows` on are computed
-    as the last one once more. Only the first `lanes` lanes are written; what was in y is added to unless `fresh`, for
-    which all V lanes must be there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(_in_python)
-        self.__name__ = "tile"
-        self.entry = _in_python  # what Python calls
-
-    def compiled(self) -> Any:
-        """Numba's intrinsic, or the same in Python where compilation is switched off."""
-        import numba
-
-        return _in_python if numba.config.DISABLE_JIT else _intrinsic()  # type: ignore[attr-defined]
-
-    def stamp(self) -> str:
-        """Of the code below that writes the loop."""
-        parts = [cpu._text_of(f.__code__) for f in (_intrinsic.__wrapped__, _emit, _store_some, _splat)]
-        return hashlib.sha256("\0".join([*parts, str(ROWS), str(vector_bytes())]).encode()).hexdigest()
-
-
-def _in_python(y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes_used, fresh):
+def _tile(y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes_used, fresh):
     width = lanes(y.dtype)
     for row in range(first, min(first + ROWS, rows)):
         place = y[y_at[row] :][: width if not fresh else min(lanes_used, width)]
@@ -69,19 +41,6 @@ def _in_python(y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_s
                 at = (t * terms + u) * w_step
                 total += x[start + u * x_step] * w[at : at + width]
         place[...] = total[: place.size] if fresh else place + total
-
-
-@lru_cache(maxsize=1)
-def _intrinsic() -> Any:
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def tile(context, y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes_used, fresh):
-        given = (y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes_used, fresh)
-        return types.void(*given), _emit
-
-    return tile
 
 
 def _emit(context: Any, builder: Any, signature: Any, arguments: tuple) -> Any:
@@ -186,4 +145,11 @@ def _splat(builder: Any, value: Any, vector: Any) -> Any:
     return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(int32, vector.count), None))
 
 
-tile = Tile()
+#: ``tile(y, y_at, x, x_at, first, rows, x_tap, taps, terms, x_step, w, w_step, lanes, fresh)``, for use in kernels:
+#:
+#: y[y_at[r] + l] (+)= Σ_t Σ_u x[x_at[r] + x_tap[t] + u·x_step] · w[(t·terms + u)·w_step + l]
+#:
+#: for the `ROWS` rows r from `first` and for the lanes l of a vector of V elements. Rows from `rows` on are computed
+#: as the last one once more. Only the first `lanes` lanes are written; what was in y is added to unless `fresh`, for
+#: which all V lanes must be there.
+tile = Intrinsic(_tile, "void", _emit, (_store_some, _splat, vector_bytes.__wrapped__, ROWS))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import cpu
 from minigrad.elementwise import promoted
 from minigrad.errors import ShapeError
+from minigrad.ops import linalg_cpu
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor
 
@@ -38,24 +38,20 @@ def _(x, y, *, tx, ty):
     return np.matmul(x.swapaxes(-1, -2) if tx else x, y.swapaxes(-1, -2) if ty else y)
 
 
-@matmul_p.kernel("cpu")
-def _(out, x, y, *, tx, ty):
-    if out.ndim == 2 and x.ndim == 2 and y.ndim == 2:
-        np.dot(x.T if tx else x, y.T if ty else y, out)
-    elif y.ndim == 2 and not tx and x.flags.c_contiguous:  # one product, no batch
-        rows = prod(x.shape[:-1])
-        np.dot(x.reshape(rows, x.shape[-1]), y.T if ty else y, out.reshape(rows, out.shape[-1]))
-    else:
-        x, y = _for_blas(x), _for_blas(y)
-        np.matmul(x.swapaxes(-1, -2) if tx else x, y.swapaxes(-1, -2) if ty else y, out)
+@matmul_p.kernel("cpu", planned=True)
+def _(x, y, *, tx, ty):
+    fill = linalg_cpu.products(x, y, tx, ty)
+    if fill is not None:
+        return fill
 
+    def by_numpy(out: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+        x, y = x.swapaxes(-1, -2) if tx else x, y.swapaxes(-1, -2) if ty else y
+        if out.ndim == x.ndim == y.ndim == 2:
+            np.dot(x, y, out)
+        else:
+            np.matmul(x, y, out)
 
-def _for_blas(a: np.ndarray) -> np.ndarray:
-    """`a` itself if BLAS takes its matrices as they lie in memory, by rows or by columns, else a contiguous copy."""
-    row, column = a.strides[-2:]
-    size = a.itemsize
-    usable = (column == size and row >= size * a.shape[-1]) or (row == size and column >= size * a.shape[-2])
-    return a if usable else cpu.contiguous(a)
+    return by_numpy
 
 
 # With X = op(x) and Y = op(y), where op transposes or not: dX = ct·Yᵀ and dY = Xᵀ·ct, transposed back for dx and dy.

@@ -7,6 +7,7 @@ from minigrad.devices import cpu
 from minigrad.errors import ArgumentError
 from minigrad.jit.bind import Compiled, Plain, bind
 from minigrad.jit.native import Segment, native_of
+from minigrad.ops.linalg import matmul_p
 
 
 @cpu.chunked
@@ -186,36 +187,33 @@ def test_an_error_in_compiled_code_is_raised():
         segment()
 
 
-def test_products_are_native_and_have_the_bits_of_numpy():
-    rng = np.random.default_rng(0)
-    for dtype in (np.float32, np.float64):
-        for m, k, n in [(2, 3, 5), (60, 100, 10), (33, 7, 65), (60, 784, 100)]:
-            for ta in (False, True):
-                for tb in (False, True):
-                    a = rng.standard_normal((k, m) if ta else (m, k)).astype(dtype)
-                    b = rng.standard_normal((n, k) if tb else (k, n)).astype(dtype)
-                    a, b = a.T if ta else a, b.T if tb else b
-                    out, want = np.zeros((m, n), dtype), np.dot(a, b)
-                    product = native_of(Plain(np.dot, (a, b, out), {}))
-                    if product is None:
-                        pytest.skip("NumPy has another BLAS here")
-                    Segment([product])()
-                    np.testing.assert_array_equal(out, want)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_calls_run_in_parallel_forms_with_the_same_bits(monkeypatch, threads):
+    @cpu.chunked
+    def kernel(chunk, chunks, out, x):
+        low, high = chunk * x.size // chunks, (chunk + 1) * x.size // chunks
+        for i in range(low, high):
+            out[i] = x[i] / 2 + chunk
+
+    monkeypatch.setattr(cpu, "may_run_parallel", lambda: threads > 1)
+    x = np.arange(1000.0)
+    outs = [np.zeros_like(x) for _ in range(3)]
+    calls = [Compiled(kernel, 4, work, (4, out, x)) for work, out in zip((0, 1 << 20, 1 << 20), outs)]
+    segment = Segment(calls)
+    segment()
+    assert (segment._parallel is None) == (threads == 1)
+    for out in outs:
+        np.testing.assert_array_equal(out, x / 2 + np.arange(1000) // 250)
+    assert not cpu._one_parallel.locked()
+    with cpu._one_parallel:  # another thread is in a parallel form
+        outs[1].fill(0)
+        segment()
+    np.testing.assert_array_equal(outs[1], outs[0])
 
 
-@pytest.mark.parametrize(
-    "forms",
-    [
-        ((1, 3), (3, 4)), ((2, 3), (3, 1)), ((2, 1), (1, 4)), ((0, 3), (3, 4)),
-    ],
-)  # fmt: skip
-def test_products_of_vectors_and_of_nothing_stay_numpys(forms):
-    a, b = (np.ones(s) for s in forms)
-    assert native_of(Plain(np.dot, (a, b, np.empty((a.shape[0], b.shape[1]))), {})) is None
-
-
-def test_products_with_itself_or_of_other_strides_stay_numpys():
-    a = np.ones((4, 6))
-    assert native_of(Plain(np.dot, (a, a.T, np.empty((4, 4))), {})) is None
-    assert native_of(Plain(np.dot, (a[:, ::2], a.T[::2], np.empty((4, 4))), {})) is None
-    assert native_of(Plain(np.dot, (a.astype("i8"), a.T.astype("i8"), np.empty((4, 4), "i8")), {})) is None
+def test_products_are_native():
+    x, y, out = np.ones((60, 784), np.float32), np.ones((784, 100), np.float32), np.empty((60, 100), np.float32)
+    steps = bind(matmul_p._kernels["cpu"].function(x, y, tx=False, ty=False), out, [x, y], {})
+    assert [native_of(step) for step in steps] == steps
+    Segment(steps)()
+    assert (out == 784).all()

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.devices import cpu
+from minigrad.devices import blas, cpu
 from minigrad.errors import ShapeError
+from minigrad.ops import linalg, linalg_cpu
+
+needs_blas = pytest.mark.skipif(blas.TABLE is None, reason="NumPy has another BLAS here")
 
 RNG = np.random.default_rng(0)
 
@@ -101,22 +104,67 @@ def test_gradients_through_transposes_and_broadcast_cotangents():
     np.testing.assert_allclose(ty.grad.numpy(), np.ones((5, 4)) @ x, rtol=1e-13)
 
 
-def test_batches_that_blas_cannot_read_are_copied_and_others_are_not(monkeypatch):
-    from minigrad.ops.linalg import _for_blas
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Products that are cut as large ones are."""
+    linalg_cpu._form.cache_clear()
+    monkeypatch.setattr(linalg_cpu, "_ALONE", 1 << 10)
+    monkeypatch.setattr(linalg_cpu, "_BLOCK", 1 << 13)
+    yield
+    linalg_cpu._form.cache_clear()
 
-    a = normal((2, 5, 3))
-    for usable in (a, a.swapaxes(1, 2), a[:, 1:], a[:, :, :2], a[::-1], np.broadcast_to(a[0], (4, 5, 3))):
-        assert _for_blas(usable) is usable
-    for odd in (
-        a[:, :, ::2],
-        a[:, :, ::-1],
-        np.broadcast_to(a[:, :1], (2, 5, 3)),
-        a[:, ::-1],
-        np.broadcast_to(1.0, (2, 2, 2)),
-    ):
-        copied = _for_blas(odd)
-        assert copied.flags.c_contiguous
-        np.testing.assert_array_equal(copied, odd)
+
+@needs_blas
+@pytest.mark.parametrize(("a", "b"), [((70, 20), (20, 50)), ((3, 17, 20), (20, 33)), ((5, 33, 9), (5, 9, 40))])
+@pytest.mark.parametrize(("m", "n"), [("m", "n"), (1, "n"), ("m", 1)])
+def test_products_in_blocks(monkeypatch, small_blocks, a, b, m, n):
+    a, b = (*a[:-2], a[-2] if m == "m" else 1, a[-1]), (*b[:-1], b[-1] if n == "n" else 1)
+    x, y = normal(a, "float32"), normal(b, "float32")
+    want, found = np.matmul(x, y), []
+    for tx in (False, True):
+        for ty in (False, True):
+            left, right = (np.ascontiguousarray(v.swapaxes(-1, -2)) if t else v for v, t in ((x, tx), (y, ty)))
+            fill = linalg_cpu.products(left, right, tx, ty)
+            for parallel in (True, False):
+                monkeypatch.setattr(cpu, "may_run_parallel", lambda parallel=parallel: parallel)
+                found.append(np.full(want.shape, np.nan, np.float32))
+                fill(found[-1], left, right)
+            np.testing.assert_array_equal(found[-2], found[-1], err_msg=f"{tx} {ty}")
+            np.testing.assert_allclose(found[-1], want, rtol=1e-5, atol=1e-5, err_msg=f"{tx} {ty}")
+
+
+def test_the_cut_depends_on_the_shape_alone():
+    def cut(m, k, n):
+        return linalg_cpu._cut_into(m, n, k)
+
+    assert cut(60, 100, 100) == (1, 1)  # too small
+    assert cut(128, 512, 512) == (1, 4)
+    assert cut(512, 128, 512) == (2, 2)
+    assert cut(6760, 32, 128) == (2, 1)
+    assert cut(1024, 1024, 1024) == (4, 4)
+    assert cut(1, 1 << 20, 8) == (1, 1)  # never along the sum
+
+
+@needs_blas
+def test_every_row_and_column_is_in_one_block():
+    for length in (1, 16, 17, 100, 1000):
+        for parts in (1, 2, 4, 16):
+            if parts <= -(-length // 16):
+                cuts = [linalg_cpu._cut.python(i, parts, length) for i in range(parts + 1)]
+                assert cuts[0] == 0
+                assert cuts[-1] == length
+                assert cuts == sorted(set(cuts))
+                assert all(c % 16 == 0 for c in cuts[:-1])
+
+
+def test_where_there_is_no_openblas_numpy_multiplies(monkeypatch):
+    monkeypatch.setattr(blas, "TABLE", None)
+    for a, b in [((5, 3), (3, 4)), ((2, 5, 3), (3, 4)), ((2, 5, 3), (2, 3, 4))]:
+        x, y = normal(a), normal(b)
+        fill = linalg.matmul_p._kernels["cpu"].function(x, y, tx=False, ty=False)
+        out = np.empty(np.matmul(x, y).shape)
+        fill(out, x, y)
+        np.testing.assert_allclose(out, np.matmul(x, y), rtol=1e-13)
 
 
 def test_integers_and_booleans():

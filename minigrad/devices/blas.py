@@ -1,0 +1,212 @@
+"""Matrix products in kernels, by the very library that NumPy multiplies with: its ``gemm``, held to one thread.
+
+OpenBLAS has threads of its own, which stay awake for a while after a product; kernels' threads and these would take
+the processors from each other. So kernels cut a large product into blocks for their own threads, and while they compute
+blocks OpenBLAS uses one. The first that enters notes the number of its threads, the last that leaves restores it, under
+a lock: several threads of Python may multiply at once.
+
+NumPy's wheels bring OpenBLAS with 64-bit integers. Where no such library is among what is loaded, there is no `TABLE`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minigrad.devices import cpu
+from minigrad.devices.intrinsic import Intrinsic
+
+_SYMBOLS = (
+    *("cblas_sgemm", "cblas_dgemm", "cblas_sgemv", "cblas_dgemv"),
+    *("openblas_get_num_threads", "openblas_set_num_threads"),
+)
+_GEMM, _GEMV, _GET, _SET, _YIELD, _LOCK, _INSIDE, _FORMER = 0, 2, *range(4, 10)  # places in the table
+_ROWS, _PLAIN, _TRANSPOSED = map(np.int32, (101, 111, 112))  # cblas's words for layout and transposition
+_PATIENCE = 1000  # looks at the lock before another thread may have the processor
+
+
+def _table() -> np.ndarray | None:
+    for library in _libraries():
+        for prefix in ("scipy_", ""):
+            names = [f"{prefix}{name}64_" for name in _SYMBOLS]
+            if all(hasattr(library, name) for name in names):
+                found = [getattr(library, name) for name in names]
+                return np.array([*map(_address, [*found, ctypes.CDLL(None).sched_yield]), 0, 0, 0], np.int64)
+    return None
+
+
+def _libraries() -> Iterator[ctypes.CDLL]:
+    """The OpenBLAS that NumPy has loaded."""
+    if not hasattr(os, "RTLD_NOLOAD"):
+        return
+    home = Path(np.__file__).parent
+    for folder in (home.parent / "numpy.libs", home / ".dylibs"):
+        for path in sorted(folder.glob("*openblas64_*")):
+            try:
+                yield ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
+            except OSError:  # there, but not what NumPy loaded
+                continue
+
+
+def _address(function: Any) -> int:
+    found = ctypes.cast(function, ctypes.c_void_p).value
+    assert found is not None
+    return found
+
+
+#: What kernels pass to the functions below: addresses in the library, a lock, how many are inside, and the number of
+#: threads to restore.
+TABLE = _table()
+
+
+def _after_fork() -> None:
+    """Threads of the parent that were inside do not exist in the child."""
+    if TABLE is not None:
+        inside, TABLE[_LOCK], TABLE[_INSIDE] = TABLE[_INSIDE], 0, 0
+        if inside:
+            set_threads(int(TABLE[_FORMER]))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+# For Python
+
+
+def threads() -> int:
+    """How many threads OpenBLAS uses."""
+    assert TABLE is not None
+    return _ask(TABLE[_GET])
+
+
+def set_threads(number: int) -> None:
+    """Have OpenBLAS use so many threads."""
+    assert TABLE is not None
+    _tell(TABLE[_SET], number)
+
+
+# For kernels
+
+
+@cpu.jit
+def hold(table):
+    """Have OpenBLAS use one thread until `release`."""
+    _enter(table)
+    if table[_INSIDE] == 0:
+        table[_FORMER] = _ask(table[_GET])
+        _tell(table[_SET], np.int32(1))
+    table[_INSIDE] += 1
+    _swap(table, _LOCK, 1, 0)
+
+
+@cpu.jit
+def release(table):
+    """End what `hold` began. The last to leave restores the number of threads."""
+    _enter(table)
+    table[_INSIDE] -= 1
+    if table[_INSIDE] == 0:
+        _tell(table[_SET], np.int32(table[_FORMER]))
+    _swap(table, _LOCK, 1, 0)
+
+
+@cpu.jit
+def _enter(table):
+    looks = 0
+    while not _swap(table, _LOCK, 0, 1):
+        looks += 1
+        if looks % _PATIENCE == 0:
+            _ask(table[_YIELD])
+
+
+@cpu.jit
+def gemm(table, one, size, x_transposed, y_transposed, m, n, k, x, x_row, y, y_row, out, out_row):
+    """out = op(x)·op(y), matrices of m×k, k×n and m×n numbers of `size` bytes; `one` is 1 in their type.
+
+    Matrices are given by address and by the elements from one row to the next. Where out is a row or a column, it must
+    hold zeros.
+    """
+    zero = one - one
+    x_op, y_op = _op(x_transposed), _op(y_transposed)
+    if n == 1:
+        step = np.int64(1) if y_transposed else y_row
+        rows, columns = (k, m) if x_transposed else (m, k)
+        _gemv(table[_GEMV + size // 8], _ROWS, x_op, rows, columns, one, x, x_row, y, step, zero, out, out_row)
+    elif m == 1:
+        step = x_row if x_transposed else np.int64(1)
+        rows, columns = (n, k) if y_transposed else (k, n)
+        op = _op(not y_transposed)
+        _gemv(table[_GEMV + size // 8], _ROWS, op, rows, columns, one, y, y_row, x, step, zero, out, np.int64(1))
+    else:
+        address = table[_GEMM + size // 8]
+        _gemm(address, _ROWS, x_op, y_op, m, n, k, one, x, x_row, y, y_row, zero, out, out_row)
+
+
+@cpu.jit
+def _op(transposed):
+    return _TRANSPOSED if transposed else _PLAIN
+
+
+# The functions that these call: of the library, by address, and one instruction of the processor
+
+
+def _ask_python(address):
+    return ctypes.CFUNCTYPE(ctypes.c_int)(int(address))()
+
+
+def _tell_python(address, number):
+    ctypes.CFUNCTYPE(None, ctypes.c_int)(int(address))(int(number))
+
+
+def _swap_python(table, at, expected, new):
+    if table[at] != expected:
+        return False
+    table[at] = new
+    return True
+
+
+def _gemm_python(address, order, x_op, y_op, m, n, k, alpha, x, x_row, y, y_row, beta, out, out_row):
+    _call(address, (order, x_op, y_op), (m, n, k), alpha, (x, x_row, y, y_row), beta, (out, out_row))
+
+
+def _gemv_python(address, order, op, rows, columns, alpha, a, a_row, x, x_step, beta, y, y_step):
+    _call(address, (order, op), (rows, columns), alpha, (a, a_row, x, x_step), beta, (y, y_step))
+
+
+def _call(address: int, words: tuple, lengths: tuple, alpha: Any, given: tuple, beta: Any, made: tuple) -> None:
+    real, long = ctypes.c_double if isinstance(alpha, np.float64) else ctypes.c_float, ctypes.c_int64
+    groups = [(ctypes.c_int, words), (long, lengths), (real, (alpha,)), (long, given), (real, (beta,)), (long, made)]
+    kinds = [kind for kind, values in groups for _ in values]
+    values = [float(v) if kind is real else int(v) for kind, values in groups for v in values]
+    ctypes.CFUNCTYPE(None, *kinds)(int(address))(*values)
+
+
+def _emit_call(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """A call of the function at the address that comes first."""
+    from llvmlite import ir
+    from numba import types
+
+    result = signature.return_type
+    returned = ir.VoidType() if result == types.void else context.get_value_type(result)
+    function = ir.FunctionType(returned, [context.get_value_type(t) for t in signature.args[1:]])
+    found = builder.call(builder.inttoptr(values[0], function.as_pointer()), values[1:])
+    return context.get_dummy_value() if result == types.void else found
+
+
+def _emit_swap(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    """Compare and swap, which no other thread can come between."""
+    table = context.make_array(signature.args[0])(context, builder, values[0])
+    place = builder.gep(table.data, [values[1]])
+    return builder.extract_value(builder.cmpxchg(place, values[2], values[3], "acq_rel", "monotonic"), 1)
+
+
+_ask = Intrinsic(_ask_python, "int32", _emit_call)
+_tell = Intrinsic(_tell_python, "void", _emit_call)
+_swap = Intrinsic(_swap_python, "boolean", _emit_swap)
+_gemm = Intrinsic(_gemm_python, "void", _emit_call)
+_gemv = Intrinsic(_gemv_python, "void", _emit_call)

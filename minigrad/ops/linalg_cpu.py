@@ -1,0 +1,105 @@
+"""The CPU's matrix products: blocks of the result, each of which is one call of BLAS, in chunks of blocks.
+
+How a product is cut depends on its shape alone, and it is never cut along the sum, so that results have the same bits
+for any number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.devices import blas, cpu
+from minigrad.devices.blas import gemm, hold, release
+from minigrad.primitive import Abstract
+
+_ALONE = 1 << 20  # multiplications below which a product is one block: another thread's start costs as much
+_BLOCK = 1 << 23  # multiplications of a block, where there are more than two: each packs its operands anew
+_MOST = 16  # blocks of a product
+_CHUNKS = 64  # of many products
+_UNIT = 16  # rows and columns that blocks have a multiple of
+
+
+def products(x: Abstract, y: Abstract, tx: bool, ty: bool) -> Callable | None:
+    """A function ``fill(out, x, y)`` for operands of these shapes; None if they are not for BLAS."""
+    if blas.TABLE is None or not dtypes.has_kernels(x.dtype) or not (x.size and y.size):
+        return None
+    table, are_matrices, known = blas.TABLE, x.ndim == y.ndim == 2, _form(x.shape, y.shape, tx, ty)
+
+    def fill(out: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+        chunks, work, form = known
+        if not (x.flags.c_contiguous and y.flags.c_contiguous):
+            (x, x_flipped), (y, y_flipped) = _by_rows(x), _by_rows(y)
+            chunks, work, form = _form(x.shape, y.shape, tx != x_flipped, ty != y_flipped)
+        if not are_matrices:
+            out, x, y = out.reshape(-1), x.reshape(-1), y.reshape(-1)
+        multiply(chunks, work, chunks, out, x, y, form, table)
+
+    return fill
+
+
+def _by_rows(a: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The matrices row after row: as they are, transposed (and whether they are), or a copy."""
+    if not a.flags.c_contiguous and a.swapaxes(-1, -2).flags.c_contiguous:
+        return a.swapaxes(-1, -2), True
+    return cpu.contiguous(a), False
+
+
+@lru_cache(maxsize=4096)
+def _form(x: tuple[int, ...], y: tuple[int, ...], tx: bool, ty: bool) -> tuple[int, int, np.ndarray]:
+    """How many chunks there are, the multiplications, and what `multiply` reads about operands of these shapes."""
+    if len(y) == 2 and not tx:  # one product, no batch
+        x = (prod(x[:-1]), x[-1])
+    (m, k), n = x[-2:][:: -1 if tx else 1], y[-2 if ty else -1]
+    places = [np.arange(prod(s[:-2])).reshape(s[:-2]) * (s[-1] * s[-2]) for s in (x, y)]
+    at = np.stack([p.reshape(-1) for p in np.broadcast_arrays(*places)], axis=1)
+    rows, columns = _cut_into(m, n, k)
+    blocks, work = len(at) * rows * columns, len(at) * m * n * k
+    chunks = max(1, min(blocks, _CHUNKS, 2 * work // _ALONE))
+    head = [tx, ty, m, n, k, x[-1], y[-1], rows, columns, blocks]
+    return chunks, work, np.concatenate([np.array(head), at.reshape(-1)]).astype(np.int64)
+
+
+def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
+    """Into how many parts rows and columns are cut: of those that give the most blocks, what packs the least."""
+    work, blocks = m * n * k, 1
+    while blocks < _MOST and work >= (_ALONE if blocks == 1 else 2 * blocks * _BLOCK):
+        blocks *= 2
+    powers = [1 << i for i in range(blocks.bit_length())]
+    cuts = [(r, c) for r in powers for c in powers if r * c <= blocks and r <= -(-m // _UNIT) and c <= -(-n // _UNIT)]
+    return max(cuts, key=lambda cut: (cut[0] * cut[1], -cut[1] * m - cut[0] * n))
+
+
+@cpu.chunked
+def multiply(chunk, chunks, out, x, y, form, table):
+    """The blocks of one chunk. `form` holds what is transposed, m, n, k, rows of x and y, and the cut; then places."""
+    x_transposed, y_transposed, m, n, k, x_row, y_row = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
+    rows, columns, blocks = form[7], form[8], form[9]
+    size, one, flat = out.itemsize, out.dtype.type(1), out.reshape(-1)
+    hold(table)
+    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+        item, row, column = block // (rows * columns), block // columns % rows, block % columns
+        top, left = _cut(row, rows, m), _cut(column, columns, n)
+        height, width = _cut(row + 1, rows, m) - top, _cut(column + 1, columns, n) - left
+        x_at = form[10 + 2 * item] + (top if x_transposed else top * x_row)
+        y_at = form[11 + 2 * item] + (left * y_row if y_transposed else left)
+        at = (item * m + top) * n + left
+        if m == 1 or n == 1:
+            place = flat[at : at + height * width]
+            for i in range(place.size):
+                place[i] = 0
+        gemm(
+            table, one, size, x_transposed, y_transposed, height, width, k,
+            x.ctypes.data + x_at * size, x_row, y.ctypes.data + y_at * size, y_row, out.ctypes.data + at * size, n,
+        )  # fmt: skip
+    release(table)
+
+
+@cpu.jit
+def _cut(part, parts, length):
+    """Where a part begins, of rows or columns cut into parts."""
+    return min(length, part * (-(-length // _UNIT)) // parts * _UNIT)
