@@ -132,20 +132,10 @@ class Elementwise(Primitive):
         ] = []  # of each partial derivative: where among the saved values its variables are
         self._derivatives: dict[int, Elementwise] = {}
 
-    def __call__(self, *inputs: Any, **params: Any) -> Any:
+    def _admitted(self, inputs: Sequence[Any], params: dict) -> Sequence[Any]:
         if params or len(inputs) != len(self.inputs):
             raise ArgumentTypeError(f"{self.name}: takes {self.inputs}, got {len(inputs)} inputs and {sorted(params)}")
-        dtype = None
-        for t in inputs:
-            if not isinstance(t, Tensor):
-                break
-            if t._data.dtype is not dtype:
-                if dtype is not None or (self._floats and t._data.dtype.kind not in "fc"):
-                    break
-                dtype = t._data.dtype
-        else:
-            return Primitive.__call__(self, *inputs)
-        return Primitive.__call__(self, *promoted(self.name, inputs, self._floats))
+        return promoted(self.name, inputs, self._floats)
 
     # Rules
 

@@ -371,20 +371,14 @@ def _(condition, x, y):
     return np.where(condition, x, y)
 
 
-_where_loop = Loop(
-    scalar.select(scalar.variable("condition"), scalar.variable("x"), scalar.variable("y")),
-    ("condition", "x", "y"),
-    typed=1,
+where_p.kernel("cpu")(
+    Loop(
+        scalar.select(scalar.variable("condition"), scalar.variable("x"), scalar.variable("y")),
+        ("condition", "x", "y"),
+        typed=1,
+        otherwise=np.where,
+    )
 )
-
-
-@where_p.kernel("cpu")
-def _(out, condition, x, y):
-    if dtypes.has_kernels(x.dtype):
-        _where_loop(out, condition, x, y)
-    else:
-        np.copyto(out, y)
-        np.copyto(out, x, where=condition)
 
 
 @where_p.vjp(saves=("condition",))
