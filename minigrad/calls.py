@@ -55,7 +55,7 @@ class Plan:
             for a in (*specs, *workspaces)
         ]
         self.outputs = len(specs)
-        self.single = len(self.buffers) == 1
+        self.single = len(self.buffers) == 1 and not rule.returns
         self.shapes = tuple(None if a is None else a.shape for a in inputs)
         self.differentiable = tuple(dtypes.is_differentiable(a.dtype) and i not in frozen for i, a in enumerate(specs))
         self.recorded = any(self.differentiable)

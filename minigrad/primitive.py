@@ -41,6 +41,7 @@ __all__ = [
 DEVICES = ("reference", "cpu", "cuda")
 _MOST_PLANS = 4096  # shapes remembered a primitive
 Saved: Any = namedtuple("Saved", ("shapes",))  # what a vjp rule gets that saves nothing
+_new_tuple = tuple.__new__  # makes named tuples in half the time
 
 
 class Primitive:
@@ -318,18 +319,17 @@ class Primitive:
         if self.mutates:
             self._run_in_place(plan, inputs, arrays, params)
             return None
-        given = {} if plan.planned else params
-        results: Sequence[np.ndarray]
-        if plan.returns:
-            results = _as_tuple(plan.kernel(*arrays, **given))
-        elif plan.single:
+        out: Any = None
+        if plan.single:
             shape, dtype, empty = plan.buffers[0]
-            results = (empty(shape, dtype),)
-            plan.kernel(results[0], *arrays, **given)
-        else:
-            buffers = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
-            plan.kernel(buffers, *arrays, **given)
-            results = buffers[: plan.outputs]
+            out = empty(shape, dtype)
+            arrays.insert(0, out)
+        elif not plan.returns:
+            out = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
+            arrays.insert(0, out)
+        # Without a dictionary of no params a call is a quarter faster.
+        found = plan.kernel(*arrays, **params) if params and not plan.planned else plan.kernel(*arrays)
+        results = (out,) if plan.single else _as_tuple(found) if plan.returns else out[: plan.outputs]
         version = inputs[0]._version if self.view else None
         node = None
         if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
@@ -371,7 +371,8 @@ class Primitive:
             if counter is not None:
                 versions = (*versions, (counter, counter[0], len(saved)))
             saved.append(t)
-        return Node(self, params, edges, shapes, len(results), saved, versions)
+        saved.append(shapes)
+        return Node(self, params, edges, len(results), _new_tuple(self.vjp_record, saved), versions)
 
     def _run_in_place(self, plan: Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
         places = self.mutated_inputs(len(inputs))

@@ -72,7 +72,7 @@ class Loop:
             return _leave
         kernel, lengths = self._walk(shape, dtype, shapes)
         if size < cpu.PARALLEL_WORK:
-            return _serial(kernel.body, lengths)
+            return _serial(kernel.body, lengths, len(shapes))
         chunks = cpu.chunks_of(size)
 
         def fill(out: np.ndarray, *arrays: np.ndarray) -> None:
@@ -124,18 +124,19 @@ class Loop:
         return found
 
 
-def _serial(body: cpu.Function, lengths: tuple) -> Callable:
+def _serial(body: cpu.Function, lengths: tuple, operands: int) -> Callable:
     """The work of all chunks as one. Flattening copies an array only if it is strided."""
-    if not lengths:
-        return lambda *arrays: body.entry(0, 1, *map(_flat, arrays))
-    return lambda out, *arrays: body.entry(0, 1, out.ravel(), *lengths, *map(_flat, arrays))
+    names = [f"in_{i}" for i in range(operands)]
+    flat = ", ".join([f"{name}.ravel()" for name in names])
+    source = f"def fill(out, {', '.join(names)}):\n"
+    source += f"    body.entry(0, 1, out.ravel(), {'*lengths, ' if lengths else ''}{flat})\n"
+    return cpu.from_source("fill", source, {"body": body, "lengths": lengths})
 
 
 def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
     """There is nothing to fill."""
 
 
-_flat = np.ndarray.ravel
 _MOST_SHAPES = 4096  # remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
 

@@ -131,6 +131,11 @@ def _erf(x):
     return scalar.erf(x)
 
 
+@elementwise("mg::erfc")
+def _erfc(x):
+    return scalar.erfc(x)
+
+
 @elementwise("mg::maximum", floats=False, samples=_pairs)
 def _maximum(x, y):
     return scalar.maximum(x, y)
@@ -291,6 +296,17 @@ def cos(x: Any) -> Tensor:
 def erf(x: Any) -> Tensor:
     """The error function 2/√π ∫₀ˣ exp(−t²) dt."""
     return _erf(x)
+
+
+def erfc(x: Any) -> Tensor:
+    """1 − erf(x), exact also where that is small.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.erfc(mg.tensor([0.0, 5.0]))
+        tensor([1.0000000e+00, 1.5374597e-12], dtype=float32)
+    """
+    return _erfc(x)
 
 
 def maximum(x: Any, y: Any) -> Tensor:
