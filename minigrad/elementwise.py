@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -88,9 +89,14 @@ _PYTHON_NUMBERS = (bool, int, float, complex)
 
 def _number(operation: str, value: Any, dtype: np.dtype) -> Tensor:
     try:
-        return Tensor(np.array(value, dtype))
+        return _constant(value, dtype) if value else Tensor(np.array(value, dtype))  # 0.0 and -0.0 are equal
     except OverflowError:
         raise ArgumentError(f"{operation}: the number {value} does not fit {dtype}") from None
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _constant(value: Any, dtype: np.dtype) -> Tensor:
+    return Tensor(np.array(value, dtype))
 
 
 class Elementwise(Primitive):

@@ -329,7 +329,7 @@ class Primitive:
             arrays.insert(0, out)
         # Without a dictionary of no params a call is a quarter faster.
         found = plan.kernel(*arrays, **params) if params and not plan.planned else plan.kernel(*arrays)
-        results = (out,) if plan.single else _as_tuple(found) if plan.returns else out[: plan.outputs]
+        results = (out,) if plan.single else out[: plan.outputs] if out is not None else _as_tuple(found)
         version = inputs[0]._version if self.view else None
         node = None
         if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):

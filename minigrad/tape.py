@@ -121,13 +121,14 @@ class enabled:
 class Node:
     """One recorded call of a primitive: where its inputs came from, and what its vjp rule saved."""
 
-    __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "versions")
+    __slots__ = ("__weakref__", "edges", "id", "needs", "outputs", "params", "primitive", "saved", "versions")
 
     def __init__(self, primitive: Any, params: dict, edges: tuple, outputs: int, saved: Any, versions: tuple):
         self.id = next_id()
         self.primitive = primitive
         self.params = params
         self.edges: tuple[Edge | None, ...] = edges
+        self.needs = tuple(map(bool, edges))
         self.outputs = outputs
         self.saved = saved  # what the vjp rule gets, but for outputs, of which there are bare arrays; None once freed
         self.versions = versions  # of saved values that can change: their counters, and what those stood at
@@ -169,11 +170,6 @@ class Node:
     def freed(self) -> bool:
         return self.saved is None
 
-    def release(self) -> None:
-        """Free what was saved; what lies before this node goes too once nothing else needs it."""
-        self.saved = None
-        self.edges = ()
-
 
 def backward(
     outputs: Sequence[Tensor],
@@ -213,16 +209,14 @@ def backward(
             if wanted and node in wanted:
                 continue
             cts = pending.pop(node)
-            edges = node.edges
-            if leads_to_input is None:
-                needs = tuple(map(bool, edges))
-            else:
+            edges, needs = node.edges, node.needs
+            if leads_to_input is not None:
                 needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
             for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
                 if need and ct is not None:
                     _add(pending, queue, edge[0], edge[1], ct)
             if not retain_graph:
-                node.release()
+                node.saved, node.edges = None, ()  # what lies before goes too, once nothing else needs it
         if inputs is None:
             _deposit(pending)
     finally:
@@ -238,9 +232,11 @@ def _add(pending: dict[Any, list], queue: list, node: Any, index: int, ct: Tenso
     known = pending.get(node)
     if known is None:
         known = pending[node] = [None] * node.outputs
+        known[index] = ct
         if node.primitive is not None:
             heappush(queue, (-node.id, node))
-    known[index] = ct if known[index] is None else known[index] + ct
+    else:
+        known[index] = ct if known[index] is None else known[index] + ct
 
 
 def _deposit(collected: dict[Any, list]) -> None:

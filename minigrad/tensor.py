@@ -42,9 +42,6 @@ class Leaf:
         self.dtype = dtype
         self.grad: Tensor | None = None
 
-    def release(self) -> None:
-        """Nothing is saved in a leaf."""
-
 
 class Tensor:
     """An n-dimensional array that remembers how it was made. Made by `tensor` and by every operation.

@@ -72,7 +72,7 @@ class Loop:
             return _leave
         kernel, lengths = self._walk(shape, dtype, shapes)
         if size < cpu.PARALLEL_WORK:
-            return _serial(kernel.body, lengths, len(shapes))
+            return _serial(kernel.body, lengths, len(shapes), len(shape) == 1)
         chunks = cpu.chunks_of(size)
 
         def fill(out: np.ndarray, *arrays: np.ndarray) -> None:
@@ -124,12 +124,12 @@ class Loop:
         return found
 
 
-def _serial(body: cpu.Function, lengths: tuple, operands: int) -> Callable:
+def _serial(body: cpu.Function, lengths: tuple, operands: int, is_flat: bool) -> Callable:
     """The work of all chunks as one. Flattening copies an array only if it is strided."""
     names = [f"in_{i}" for i in range(operands)]
     flat = ", ".join([f"{name}.ravel()" for name in names])
     source = f"def fill(out, {', '.join(names)}):\n"
-    source += f"    body.entry(0, 1, out.ravel(), {'*lengths, ' if lengths else ''}{flat})\n"
+    source += f"    body.entry(0, 1, {'out' if is_flat else 'out.ravel()'}, {'*lengths, ' if lengths else ''}{flat})\n"
     return cpu.from_source("fill", source, {"body": body, "lengths": lengths})
 
 
