@@ -307,7 +307,8 @@ class Primitive:
                     if t._node is not None:
                         followed = True
             if params:
-                parts += params.items()
+                parts += params
+                parts += params.values()
             plan = self._plans.get(tuple(parts))
         except (AttributeError, TypeError):  # what is no tensor, and params that can't be hashed
             plan = None
