@@ -304,7 +304,7 @@ def erfc(x: Any) -> Tensor:
     Example:
         >>> import minigrad as mg
         >>> mg.erfc(mg.tensor([0.0, 5.0]))
-        tensor([1.0000000e+00, 1.5374597e-12], dtype=float32)
+        tensor([1.0000000e+00, 1.5374598e-12], dtype=float32)
     """
     return _erfc(x)
 
