@@ -23,10 +23,11 @@ class PeerError(Exception):
 
 
 def environment(threads: int, **more: str) -> dict[str, str]:
-    """The environment of a peer's process: so many threads, and the processor alone."""
+    """The environment of a peer's process: so many threads, the processor alone, byte code kept as it usually is."""
     names = ("OMP", "MKL", "OPENBLAS", "NUMBA")
     limits = {f"{name}_NUM_THREADS": str(threads) for name in names}
-    return {**os.environ, **limits, "JAX_PLATFORMS": "cpu", "MINIGRAD_QUIET": "1", **more}
+    usual = {"JAX_PLATFORMS": "cpu", "MINIGRAD_QUIET": "1", "PYTHONDONTWRITEBYTECODE": ""}
+    return {**os.environ, **limits, **usual, **more}
 
 
 class Peer:

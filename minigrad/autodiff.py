@@ -235,6 +235,8 @@ def _with_inputs(operation: str, args: Sequence[Any], positions: Sequence[int]) 
     """The arguments, with fresh tensors to differentiate by in these positions, and those tensors."""
     replaced = list(args)
     for i in positions:
+        if isinstance(i, bool) or not isinstance(i, (int, np.integer)):
+            raise ArgumentTypeError(f"{operation}: argnums is {i!r}, expected an integer or several")
         if not -len(args) <= i < len(args):
             raise ArgumentTypeError(f"{operation}: argnums names argument {i}, the function got {len(args)}")
         x = as_tensor(args[i])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -88,9 +89,14 @@ _PYTHON_NUMBERS = (bool, int, float, complex)
 
 def _number(operation: str, value: Any, dtype: np.dtype) -> Tensor:
     try:
-        return Tensor(np.array(value, dtype))
+        return _constant(value, dtype) if value else Tensor(np.array(value, dtype))  # 0.0 and -0.0 are equal
     except OverflowError:
         raise ArgumentError(f"{operation}: the number {value} does not fit {dtype}") from None
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _constant(value: Any, dtype: np.dtype) -> Tensor:
+    return Tensor(np.array(value, dtype))
 
 
 class Elementwise(Primitive):
@@ -127,25 +133,13 @@ class Elementwise(Primitive):
         self.kernel("cpu")(Loop(self.expression, names, otherwise=self._reference))
         self._floats = floats
         self._partials: list[tuple[Expr, list[str]]] = []
-        self._sources: list[
-            list[int]
-        ] = []  # of each partial derivative: where among the saved values its variables are
+        self._scaled: list[Callable] = []  # for each input: what multiplies by its partial derivative
         self._derivatives: dict[int, Elementwise] = {}
 
-    def __call__(self, *inputs: Any, **params: Any) -> Any:
+    def _admitted(self, inputs: Sequence[Any], params: dict) -> Sequence[Any]:
         if params or len(inputs) != len(self.inputs):
             raise ArgumentTypeError(f"{self.name}: takes {self.inputs}, got {len(inputs)} inputs and {sorted(params)}")
-        dtype = None
-        for t in inputs:
-            if not isinstance(t, Tensor):
-                break
-            if t._data.dtype is not dtype:
-                if dtype is not None or (self._floats and t._data.dtype.kind not in "fc"):
-                    break
-                dtype = t._data.dtype
-        else:
-            return Primitive.__call__(self, *inputs)
-        return Primitive.__call__(self, *promoted(self.name, inputs, self._floats))
+        return promoted(self.name, inputs, self._floats)
 
     # Rules
 
@@ -187,33 +181,47 @@ class Elementwise(Primitive):
                 partial = scalar.constant(partial)
             self._partials.append((partial, scalar.variables_of(partial)))
         saves = [n for n in (*self.inputs, "out") if any(n in used for _, used in self._partials)]
-        self._sources = [[saves.index(n) for n in used] for _, used in self._partials]
+        self._scaled = [self._scaling(i, [saves.index(n) for n in used]) for i, (_, used) in enumerate(self._partials)]
         self.vjp(saves)(self._vjp_rule)
         self.jvp(self._jvp_rule)
 
     def _vjp_rule(self, ct: Tensor, saved: Any, needs: tuple[bool, ...]) -> list[Tensor | None]:
-        result: list[Tensor | None] = []
+        result: list[Tensor | None] = [None] * len(needs)
         for i, need in enumerate(needs):
-            g = self._scaled(i, ct, saved) if need else None
-            result.append(g if g is None or g._data.shape == saved.shapes[i] else g.sum_to(saved.shapes[i]))
+            if need:
+                g, shape = self._scaled[i](ct, saved), saved.shapes[i]
+                result[i] = g if g is None or g._data.shape == shape else g.sum_to(shape)
         return result
 
     def _jvp_rule(self, tangents: tuple, primals: tuple, outputs: tuple) -> Tensor | None:
         values = dict(zip((*self.inputs, "out"), (*primals, *outputs)))
         saved = [values[n] for n in self.vjp_saves]
         total: Tensor | None = None
-        for i, tangent in enumerate(tangents):
-            term = self._scaled(i, tangent, saved) if tangent is not None else None
+        for scaled, tangent in zip(self._scaled, tangents):
+            term = scaled(tangent, saved) if tangent is not None else None
             if term is not None:
                 total = term if total is None else total + term
         return total if total is None or total.shape == outputs[0].shape else total.broadcast_to(outputs[0].shape)
 
-    def _scaled(self, i: int, ct: Tensor, saved: Sequence[Tensor]) -> Tensor | None:
-        """`ct` times the partial derivative by input `i`; None where that is zero everywhere."""
+    def _scaling(self, i: int, places: list[int]) -> Callable[[Tensor, Sequence[Tensor]], Tensor | None]:
+        """What multiplies a cotangent by the partial derivative by input `i`, which is of the saved values there.
+
+        It gives None where the derivative is zero everywhere.
+        """
         partial = self._partials[i][0]
         if partial.op == "const" and partial.value in (0, 1):
-            return ct if partial.value else None
-        return self._derivative(i)(ct, *[saved[k] for k in self._sources[i]])
+            return (lambda ct, saved: ct) if partial.value else (lambda ct, saved: None)
+
+        def scaled(ct: Tensor, saved: Sequence[Tensor]) -> Tensor:
+            derivative = self._derivative(i).__call__
+            if len(places) == 1:
+                place = places[0]
+                self._scaled[i] = lambda ct, saved: derivative(ct, saved[place])
+            else:
+                self._scaled[i] = lambda ct, saved: derivative(ct, *[saved[k] for k in places])
+            return self._scaled[i](ct, saved)
+
+        return scaled
 
     def _derivative(self, i: int) -> Elementwise:
         """The primitive ``name.d<i>``: a cotangent times the partial derivative, with derivatives of its own."""

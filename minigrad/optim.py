@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes, ops
-from minigrad.errors import ArgumentError, GradientError, MissingRuleError, ShapeError
+from minigrad.errors import ArgumentError, ArgumentTypeError, GradientError, MissingRuleError, ShapeError
 from minigrad.ops.noise import number
 from minigrad.ops.state import adam_p, count_p, momentum_p, schedule_p, sgd_p
 from minigrad.ops.updates import adagrad_p, rmsprop_p
@@ -81,9 +81,11 @@ class Optimizer:
         """Make the slots for these Variables; done by the first `update` if not before.
 
         Raises:
+            ArgumentTypeError: for what is no Variable.
             GradientError: if it was built for others, or one of them is listed twice.
         """
         if not self._variables:
+            self._require_variables(variables)
             if len({id(v) for v in variables}) < len(variables):
                 raise GradientError(f"{type(self).__name__}: a Variable is listed twice, and would be changed twice")
             self._variables = list(variables)
@@ -103,28 +105,38 @@ class Optimizer:
 
         Raises:
             GradientError: if the numbers differ, or the optimizer was built for other Variables.
+            ArgumentTypeError: for what is no Variable, and for a gradient that is no Tensor.
             ShapeError: if a gradient has another shape or dtype than its Variable. Nothing has changed then.
         """
         if len(variables) != len(gradients):
             raise GradientError(f"{type(self).__name__}: got {len(gradients)} gradients for {len(variables)} Variables")
+        self._require_variables(variables)
         for i, (v, g) in enumerate(zip(variables, gradients)):
+            if g is not None and not isinstance(g, Tensor):
+                kind = type(g).__name__
+                raise ArgumentTypeError(f"{type(self).__name__}: gradient {i} is {kind}, expected a Tensor or None")
             if g is not None and (g._data.shape != v._data.shape or g._data.dtype != v._data.dtype):
                 raise ShapeError(
                     f"{type(self).__name__}: gradient {i} has {g.dtype}{g.shape}, expected {v.dtype}{v.shape} "
                     f"as of {v.name or 'its Variable'}"
                 )
-        self._update(variables, gradients)
-
-    def _update(self, variables: Sequence[Variable], gradients: Sequence[Tensor | None]) -> None:
-        """`update` with gradients that fit."""
         self.build(variables)
+        self._update(gradients)
+
+    def _update(self, gradients: Sequence[Tensor | None]) -> None:
+        """`update` with gradients that fit."""
         if self.schedule is not None:
             schedule_p(self.lr, self.steps, rule=self._scheduled)
         count_p(self.steps)
         gradients = self.clipped(gradients)
-        self.change_all([(v, g, slots) for v, g, slots in zip(variables, gradients, self.slots) if g is not None])
+        self.change_all([(v, g, s) for v, g, s in zip(self._variables, gradients, self.slots) if g is not None])
         if self._constrained:
             _constrain(self._constrained)
+
+    def _require_variables(self, variables: Sequence[Any]) -> None:
+        for v in variables:
+            if not isinstance(v, Variable):
+                raise ArgumentTypeError(f"{type(self).__name__}: changes Variables, got {type(v).__name__}")
 
     def clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """The gradients as they are used: scaled by `clip_norm`."""
@@ -137,15 +149,17 @@ class Optimizer:
 
     def step(self, variables: Sequence[Variable]) -> None:
         """`update` with the gradients that ``backward`` left, which are cleared."""
-        leaves = [v._node for v in variables]
         try:
+            leaves = [v._node for v in variables]
             gradients = [leaf.grad for leaf in leaves]
         except AttributeError:
+            self._require_variables(variables)
             fixed = next(v for v in variables if not v.trainable)
             raise GradientError(f"{type(self).__name__}: {fixed.name or 'a Variable'} is not trainable") from None
+        self.build(variables)
         for leaf in leaves:
             leaf.grad = None
-        self._update(variables, gradients)
+        self._update(gradients)
 
     def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         """Change these Variables, by their gradients, and their slots."""

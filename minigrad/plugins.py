@@ -12,13 +12,15 @@ import sys
 import threading
 from collections.abc import Collection
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigrad import primitive
 from minigrad.errors import ArgumentError, PluginError
 from minigrad.primitive import Primitive
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "minigrad.plugins"
 
@@ -115,6 +117,8 @@ def load_all() -> list[Plugin]:
 
 def _found() -> dict[str, list[EntryPoint]]:
     """The entry points by name: one each, or several where distributions disagree on the module."""
+    from importlib.metadata import entry_points  # takes longer to import than most of this package
+
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=GROUP):
         others = found.setdefault(entry.name, [])

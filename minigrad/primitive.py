@@ -1,132 +1,47 @@
-"""Primitive: a record of rules for one differentiable operation. Its registry, and what happens when it is called."""
+"""Primitive: a record of rules for one differentiable operation, and what happens when it is called."""
 
 from __future__ import annotations
 
 import inspect
-import threading
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from math import prod
-from typing import Any, NamedTuple
+from operator import is_not
+from typing import Any
 
 import numpy as np
 
-from minigrad import dtypes
-from minigrad.devices import cpu
-from minigrad.devices.pool import SMALLEST
+from minigrad import registry
+from minigrad.calls import Kernel, Plan
 from minigrad.errors import (
-    ArgumentError,
     ArgumentTypeError,
     DeviceError,
     MissingRuleError,
     RegistrationError,
     UndefinedDerivativeError,
 )
+from minigrad.registry import get, namespaces, primitives, registered, restore
+from minigrad.rules import Abstract, Invariance, Sample
 from minigrad.tape import Node, is_recording, state
 from minigrad.tensor import Tensor, as_tensor
+
+__all__ = [
+    "DEVICES",
+    "Abstract",
+    "Invariance",
+    "Primitive",
+    "Sample",
+    "get",
+    "namespaces",
+    "on_device",
+    "primitives",
+    "registered",
+    "restore",
+]
 
 DEVICES = ("reference", "cpu", "cuda")
 _MOST_PLANS = 4096  # shapes remembered a primitive
 Saved: Any = namedtuple("Saved", ("shapes",))  # what a vjp rule gets that saves nothing
-_registry: dict[str, Primitive] = {}
-_registry_lock = threading.Lock()
-
-
-class Abstract(NamedTuple):
-    """A value of which only shape and dtype are known: what `infer` and `workspace` rules get and give."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return prod(self.shape)
-
-
-class Invariance(NamedTuple):
-    """What a primitive keeps: ``p(*change(*inputs))`` is ``expect(*p(*inputs))``, to rounding.
-
-    Attributes:
-        note: in words, e.g. ``"a shift of x"``.
-        change: takes the inputs as arrays, None where absent, and returns others.
-        expect: takes the outputs as arrays and returns what they become; None if they stay what they are.
-    """
-
-    note: str
-    change: Callable
-    expect: Callable | None = None
-
-
-@dataclass
-class Sample:
-    """One use of a primitive: a good one, or a bad one with the error that it must get.
-
-    Attributes:
-        inputs: arrays, or None where an optional input is absent.
-        params: the keyword arguments.
-        error, match: for a bad sample, the exception's class and a regular expression that its message matches.
-        note: why this sample is here.
-        differentiable: False where the sample sits on a kink on purpose, so that only values are compared.
-        wide: the inputs, by name, that stay float64 when the others are cast to the dtype under test.
-        exact: the dtypes, by name, in which kernels are held to the rounding of their results alone, however the data
-            amplifies rounding of the inputs: for operations that promise to keep their digits on hard data.
-        invariances: what the primitive keeps, here and in general.
-        held: where outputs are frozen, the outputs as a function of tensors, written in primitives, in which the frozen
-            values are the constants that they are here. Derivatives are checked against those of this function.
-        undecided: checks, by name, that can't decide anything here, with the reason for each: a gradient that is 0
-            whatever the input, for one. Without a reason INCONCLUSIVE is not passed.
-    """
-
-    inputs: tuple
-    params: dict[str, Any] = field(default_factory=dict)
-    error: type[Exception] | None = None
-    match: str = ""
-    note: str = ""
-    differentiable: bool = True
-    wide: tuple[str, ...] = ()
-    exact: tuple[str, ...] = ()
-    invariances: tuple[Invariance, ...] = ()
-    held: Callable | None = None
-    undecided: dict[str, str] = field(default_factory=dict)
-
-
-class _Kernel(NamedTuple):
-    """A device's kernel as it was registered."""
-
-    function: Callable
-    returns: bool  # its outputs, rather than fill what it is given
-    planned: bool  # made anew for inputs of given shapes and dtypes
-
-
-class _Plan:
-    """What a call with inputs of known shapes and dtypes needs, worked out once."""
-
-    __slots__ = ("buffers", "differentiable", "kernel", "outputs", "planned", "returns", "shapes", "single")
-
-    def __init__(
-        self,
-        specs: Sequence[Abstract],
-        workspaces: Sequence[Abstract],
-        inputs: Sequence[Abstract | None],
-        params: dict[str, Any],
-        rule: _Kernel,
-    ):
-        self.buffers = [
-            (a.shape, a.dtype, np.empty if a.size * a.dtype.itemsize < SMALLEST else cpu.empty)
-            for a in (*specs, *workspaces)
-        ]
-        self.outputs = len(specs)
-        self.single = len(self.buffers) == 1
-        self.differentiable = any(dtypes.is_differentiable(a.dtype) for a in specs)
-        self.shapes = tuple(None if a is None else a.shape for a in inputs)
-        self.returns = rule.returns
-        self.planned = rule.planned
-        self.kernel = rule.function(*inputs, **params) if rule.planned else rule.function
+_new_tuple = tuple.__new__  # makes named tuples in half the time
 
 
 class Primitive:
@@ -193,9 +108,6 @@ class Primitive:
         override: bool = False,
         derived: bool = False,
     ):
-        namespace, separator, short = name.partition("::")
-        if not (separator and namespace and short):
-            raise RegistrationError(f"Primitive: {name!r} is not of the form 'namespace::name'")
         self.name = name
         self.outputs = () if mutates else tuple(outputs)
         self.frozen = frozenset(frozen)
@@ -215,15 +127,12 @@ class Primitive:
         self.vjp_rule: Callable | None = None
         self._jvp: Callable | None = None
         self._samples: Callable | None = None
-        self._kernels: dict[str, _Kernel] = {}  # by device
-        self._plans: dict[tuple, _Plan] = {}
+        self._kernels: dict[str, Kernel] = {}  # by device
+        self._plans: dict[tuple, Plan] = {}
         self._mutated: tuple[int, ...] = ()
         self._pairs_from: int | None = None
         self._frozen_inputs: frozenset[int] = frozenset()
-        with _registry_lock:
-            if name in _registry and not override:
-                raise RegistrationError(f"Primitive: {name!r} is registered already; override=True replaces it")
-            _registry[name] = self
+        registry.add(self, override)
 
     def __repr__(self) -> str:
         return f"<Primitive {self.name}({', '.join(self.inputs)})>"
@@ -263,7 +172,7 @@ class Primitive:
 
         def register(function: Callable) -> Callable:
             for device in devices:
-                self._kernels[device] = _Kernel(function, returns, planned)
+                self._kernels[device] = Kernel(function, returns, planned)
             return function
 
         return register
@@ -371,7 +280,7 @@ class Primitive:
             return UndefinedDerivativeError(f"{self.name}: the derivative is undefined: {self.undefined}")
         return MissingRuleError(f"{self.name}: has no {kind} rule")
 
-    def _kernel(self, device: str) -> _Kernel:
+    def _kernel(self, device: str) -> Kernel:
         try:
             return self._kernels[device]
         except KeyError:
@@ -384,6 +293,7 @@ class Primitive:
         here = state.__dict__  # of this thread; one look-up instead of one for each attribute
         parts: list = [here["device"]]
         arrays: list = []
+        followed = False  # whether an input requires gradients
         try:
             for t in inputs:
                 if t is None:
@@ -394,70 +304,78 @@ class Primitive:
                     arrays.append(a)
                     parts.append(a.shape)
                     parts.append(a.dtype)
-        except AttributeError:
-            return self(*[None if t is None else as_tensor(t) for t in inputs], **params)
-        if params:
-            parts += params.items()
-        key = tuple(parts)
-        try:
-            plan = self._plans[key]
-        except KeyError:
-            plan = self._plan(key, arrays, params)
-        except TypeError as error:
-            raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
+                    if t._node is not None:
+                        followed = True
+            if params:
+                parts += params
+                parts += params.values()
+            plan = self._plans.get(tuple(parts))
+        except (AttributeError, TypeError):  # what is no tensor, and params that can't be hashed
+            plan = None
+        if plan is None:
+            admitted = self._admitted(inputs, params)
+            if any(map(is_not, admitted, inputs)):
+                return self(*admitted, **params)
+            plan = self._plan(parts, arrays, params)
         if self.mutates:
             self._run_in_place(plan, inputs, arrays, params)
             return None
-        given = {} if plan.planned else params
-        if plan.returns:
-            results = _as_tuple(plan.kernel(*arrays, **given))
-        elif plan.single:
+        out: Any = None
+        if plan.single:
             shape, dtype, empty = plan.buffers[0]
             out = empty(shape, dtype)
-            plan.kernel(out, *arrays, **given)
-            results = (out,)
-        else:
-            buffers = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
-            plan.kernel(buffers, *arrays, **given)
-            results = buffers[: plan.outputs]
+            arrays.insert(0, out)
+        elif not plan.returns:
+            out = tuple([empty(shape, dtype) for shape, dtype, empty in plan.buffers])
+            arrays.insert(0, out)
+        # Without a dictionary of no params a call is a quarter faster.
+        found = plan.kernel(*arrays, **params) if params and not plan.planned else plan.kernel(*arrays)
+        results = (out,) if plan.single else out[: plan.outputs] if out is not None else _as_tuple(found)
         version = inputs[0]._version if self.view else None
-        outputs: tuple[Tensor, ...]
+        node = None
+        if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
+            node = self._record(inputs, results, params, plan.shapes, version)
+        outputs: Sequence[Tensor]
         if len(results) == 1:
-            outputs = (Tensor(results[0], None, 0, version),)
-        else:
+            outputs = (Tensor(results[0], node, 0, version),)
+        elif node is None:
             outputs = tuple([Tensor(r, None, 0, version) for r in results])
-        if plan.differentiable and not here["no_grad"]:
-            for t in inputs:
-                if t is not None and t._node is not None:
-                    if not here["suspendable"] or is_recording():
-                        self._record(inputs, outputs, params, plan.shapes)
-                    break
+        else:
+            flows = plan.differentiable
+            outputs = tuple([Tensor(r, node if flows[i] else None, i, version) for i, r in enumerate(results)])
         if here["observers"]:
             for observer in tuple(here["observers"]):
                 observer(self, inputs, outputs, params)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _record(self, inputs: Sequence[Tensor | None], outputs: Sequence[Tensor], params: dict, shapes: tuple) -> None:
+    def _admitted(self, inputs: Sequence[Any], params: dict) -> Sequence[Any]:
+        """The inputs of a call that is the first of its kind as it takes them: the same objects where they will do."""
+        return [None if t is None else as_tensor(t) for t in inputs]
+
+    def _record(
+        self, inputs: Sequence[Any], results: Sequence[np.ndarray], params: dict, shapes: tuple, version: Any
+    ) -> Node | None:
+        """The node of a call; None if gradients flow to no input that requires them."""
         edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
         if self._frozen_inputs:
             edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
             if not any(edges):
-                return
+                return None
         saved: list = []
         versions: tuple = ()
-        # Outputs are kept as bare arrays, or node and output would hold each other.
         for is_input, i in self.vjp_sources:
-            t = inputs[i] if is_input else outputs[i]
-            saved.append(t if is_input or t is None else t._data)
-            if t is not None and t._version is not None:
-                versions = (*versions, (t._version, t._version[0], len(saved) - 1))
-        node = Node(self, params, edges, shapes, len(outputs), saved, versions)
-        for i, output in enumerate(outputs):
-            if output._data.dtype.kind == "f" and (not self.frozen or self.outputs[i] not in self.frozen):
-                output._node = node
-                output._index = i
+            if is_input:
+                t = inputs[i]
+                counter = None if t is None else t._version
+            else:  # outputs are kept as bare arrays, or node and output would hold each other
+                t, counter = results[i], version
+            if counter is not None:
+                versions = (*versions, (counter, counter[0], len(saved)))
+            saved.append(t)
+        saved.append(shapes)
+        return Node(self, params, edges, len(results), _new_tuple(self.vjp_record, saved), versions)
 
-    def _run_in_place(self, plan: _Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
+    def _run_in_place(self, plan: Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
         places = self.mutated_inputs(len(inputs))
         for i in places:
             if inputs[i]._version is None:
@@ -475,12 +393,19 @@ class Primitive:
             for observer in tuple(state.observers):
                 observer(self, inputs, [], params)
 
-    def _plan(self, key: tuple, arrays: Sequence[np.ndarray | None], params: dict) -> _Plan:
+    def _plan(self, parts: Sequence[Any], arrays: Sequence[np.ndarray | None], params: dict) -> Plan:
+        """What a call with such inputs and params needs, remembered under the parts of its key."""
         self._check_call(arrays, params)
+        key = tuple(parts)
+        try:
+            hash(key)
+        except TypeError as error:
+            raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
         values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
         specs = self.abstract(*values, **params)
         workspaces = self._workspace(*values, **params) if self._workspace else ()
-        plan = _Plan(specs, workspaces, values, params, self._kernel(state.device))
+        frozen = [i for i, name in enumerate(self.outputs) if name in self.frozen] if self.frozen else ()
+        plan = Plan(specs, workspaces, values, params, self._kernel(state.device), frozen)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan
@@ -494,46 +419,6 @@ class Primitive:
         unknown = set(params) - set(self.params)
         if unknown:
             raise ArgumentTypeError(f"{self.name}: unknown argument {sorted(unknown)}, expected {self.params}")
-
-
-def get(name: str) -> Primitive:
-    """The primitive of that name.
-
-    Raises:
-        ArgumentError: if there is none; the message lists the namespace's.
-    """
-    try:
-        return _registry[name]
-    except KeyError:
-        namespace = name.partition("::")[0]
-        raise ArgumentError(
-            f"no primitive {name!r}; {namespace!r} has {[p.name for p in primitives(namespace)]}"
-        ) from None
-
-
-def primitives(namespace: str | None = None) -> list[Primitive]:
-    """All registered primitives, or those of a namespace, by name."""
-    with _registry_lock:
-        found = [p for p in _registry.values() if not p.derived]
-    return sorted((p for p in found if namespace is None or p.name.startswith(f"{namespace}::")), key=lambda p: p.name)
-
-
-def registered() -> dict[str, Primitive]:
-    """A copy of the registry, for `restore`."""
-    with _registry_lock:
-        return dict(_registry)
-
-
-def restore(registry: dict[str, Primitive]) -> None:
-    """Make the registry what it was, after a plugin that failed half way."""
-    with _registry_lock:
-        _registry.clear()
-        _registry.update(registry)
-
-
-def namespaces() -> list[str]:
-    """The namespaces that have primitives."""
-    return sorted({p.name.partition("::")[0] for p in primitives()})
 
 
 class on_device:

@@ -174,7 +174,7 @@ def _operation(name: str) -> Callable:
 add, sub, mul, div, neg, abs = (_operation(n) for n in ("add", "sub", "mul", "div", "neg", "abs"))
 pow, sqrt, sign, floor = (_operation(n) for n in ("pow", "sqrt", "sign", "floor"))
 exp, expm1, log, log1p, tanh, sigmoid = (_operation(n) for n in ("exp", "expm1", "log", "log1p", "tanh", "sigmoid"))
-erf, sin, cos = (_operation(n) for n in ("erf", "sin", "cos"))
+erf, erfc, sin, cos = (_operation(n) for n in ("erf", "erfc", "sin", "cos"))
 gt, ge, eq, isnan = (_operation(n) for n in ("gt", "ge", "eq", "isnan"))
 logical_and, logical_or, logical_not = (_operation(n) for n in ("logical_and", "logical_or", "logical_not"))
 select = _operation("select")
@@ -203,9 +203,18 @@ def _numpy_sigmoid(x: Any) -> Any:
 
 
 def _numpy_erf(x: Any) -> Any:
+    return _one_by_one(_erf_series, x)
+
+
+def _numpy_erfc(x: Any) -> Any:
+    return _one_by_one(_erfc_series, x)
+
+
+def _one_by_one(function: Callable, x: Any) -> Any:
+    """A function of extended-precision numbers on an array of any dtype."""
     x = np.asarray(x)
     wide = x.astype(np.clongdouble if x.dtype.kind == "c" else np.longdouble)
-    return np.vectorize(_erf_series, otypes=[wide.dtype])(wide).astype(x.dtype)
+    return np.vectorize(function, otypes=[wide.dtype])(wide).astype(x.dtype)
 
 
 _SQRT_PI = np.longdouble("1.7724538509055160272981674833411451828")
@@ -226,11 +235,23 @@ def _erf_series(x: Any) -> Any:
         return total * 2 / _SQRT_PI
     if np.abs(real) > 7:
         return np.sign(real) + 0 * x if not np.isinf(real) else np.sign(real)
-    z = x * np.sign(real)
+    return np.sign(real) * (1 - _erfc_fraction(x * np.sign(real)))
+
+
+def _erfc_series(x: Any) -> Any:
+    """1 - erf(x) of one extended-precision number, with the digits that the difference would lose."""
+    real = np.real(x)
+    if np.isinf(real):
+        return 1 - np.sign(real)
+    return _erfc_fraction(x) if real > 1.5 else 1 - _erf_series(x)
+
+
+def _erfc_fraction(z: Any) -> Any:
+    """1 - erf(z) for real parts above 1.5, by the continued fraction."""
     fraction = 0 * z
-    for n in range(120, 0, -1):
+    for n in range(200, 0, -1):
         fraction = (n / 2) / (z + fraction)
-    return np.sign(real) * (1 - np.exp(-z * z) / ((z + fraction) * _SQRT_PI))
+    return np.exp(-z * z) / ((z + fraction) * _SQRT_PI)
 
 
 #: Every operation that scalar functions are made of.
@@ -252,6 +273,7 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": Operation(np.tanh, "tanh{m}({0})", lambda x, o: (4 * sigmoid(2 * x) * sigmoid(-2 * x),)),
     "sigmoid": Operation(_numpy_sigmoid, "sigmoid{m}({0})", lambda x, o: (o * sigmoid(-x),)),
     "erf": Operation(_numpy_erf, "erf{m}({0})", lambda x, o: (2 / _sqrt(pi) * exp(-(x * x)),)),
+    "erfc": Operation(_numpy_erfc, "erfc{m}({0})", lambda x, o: (-2 / _sqrt(pi) * exp(-(x * x)),)),
     "sin": Operation(np.sin, "sin{m}({0})", lambda x, o: (cos(x),)),
     "cos": Operation(np.cos, "cos{m}({0})", lambda x, o: (-sin(x),)),
     "gt": Operation(np.greater, "({0} > {1})", None),

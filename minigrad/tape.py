@@ -121,23 +121,21 @@ class enabled:
 class Node:
     """One recorded call of a primitive: where its inputs came from, and what its vjp rule saved."""
 
-    __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "shapes", "versions")
+    __slots__ = ("__weakref__", "edges", "id", "needs", "outputs", "params", "primitive", "saved", "versions")
 
-    def __init__(
-        self, primitive: Any, params: dict, edges: tuple, shapes: tuple, outputs: int, saved: list, versions: tuple
-    ):
+    def __init__(self, primitive: Any, params: dict, edges: tuple, outputs: int, saved: Any, versions: tuple):
         self.id = next_id()
         self.primitive = primitive
         self.params = params
         self.edges: tuple[Edge | None, ...] = edges
-        self.shapes = shapes  # of the inputs, None for an absent one
+        self.needs = tuple(map(bool, edges))
         self.outputs = outputs
-        self.saved: list | None = saved
+        self.saved = saved  # what the vjp rule gets, but for outputs, of which there are bare arrays; None once freed
         self.versions = versions  # of saved values that can change: their counters, and what those stood at
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
         """The cotangents of the inputs, by the primitive's vjp rule; None for zeros."""
-        saved, primitive = self.saved, self.primitive
+        saved, primitive, params = self.saved, self.primitive, self.params
         if saved is None:
             raise GradientError(
                 f"backward: the tape behind {primitive.name} was freed by an earlier backward; "
@@ -151,19 +149,16 @@ class Node:
                 )
         if primitive.saves_outputs:
             names, frozen = primitive.outputs, primitive.frozen
-            saved = [
+            values = [
                 value if is_input else Tensor(value, None if frozen and names[i] in frozen else self, i)
                 for (is_input, i), value in zip(primitive.vjp_sources, saved)
             ]
+            saved = primitive.vjp_record(*values, saved.shapes)
         rule = primitive.vjp_rule
         if rule is None:
             raise primitive.missing("vjp")
-        result = rule(
-            cotangents[0] if self.outputs == 1 else tuple(cotangents),
-            primitive.vjp_record(*saved, self.shapes),
-            needs,
-            **self.params,
-        )
+        ct = cotangents[0] if self.outputs == 1 else tuple(cotangents)
+        result = rule(ct, saved, needs, **params) if params else rule(ct, saved, needs)
         if result.__class__ is Tensor or result is None:
             result = (result,)
         if len(result) != len(needs):
@@ -174,11 +169,6 @@ class Node:
     @property
     def freed(self) -> bool:
         return self.saved is None
-
-    def release(self) -> None:
-        """Free what was saved; what lies before this node goes too once nothing else needs it."""
-        self.saved = None
-        self.edges = ()
 
 
 def backward(
@@ -195,7 +185,7 @@ def backward(
     records the walk, so that its result can be differentiated again; None means: if anything besides `inputs`
     could want that.
     """
-    pending: dict[Any, list] = {}  # of nodes to come: the cotangents of their outputs so far
+    pending: dict[Any, list] = {}  # of nodes to come, and of where gradients end: the cotangents of their outputs
     queue: list[tuple[int, Any]] = []  # those nodes as a heap, the newest first
     for output, ct in zip(outputs, cotangents):
         if output._node is not None:
@@ -211,34 +201,30 @@ def backward(
             )
         del reached
     retain_graph = retain_graph or bool(create_graph)
-    collected: dict[Any, list] = {}
     if not create_graph:
         state.no_grad += 1
     try:
         while queue:
             node = heappop(queue)[1]
-            cts = pending.pop(node)
-            if node.primitive is None or node in wanted:
-                collected[node] = cts
+            if wanted and node in wanted:
                 continue
-            edges = node.edges
-            if leads_to_input is None:
-                needs = tuple([e is not None for e in edges])
-            else:
+            cts = pending.pop(node)
+            edges, needs = node.edges, node.needs
+            if leads_to_input is not None:
                 needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
             for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
                 if need and ct is not None:
                     _add(pending, queue, edge[0], edge[1], ct)
             if not retain_graph:
-                node.release()
+                node.saved, node.edges = None, ()  # what lies before goes too, once nothing else needs it
         if inputs is None:
-            _deposit(collected)
+            _deposit(pending)
     finally:
         if not create_graph:
             state.no_grad -= 1
     if inputs is None:
         return []
-    return [collected[t._node][t._index] if t._node in collected else None for t in inputs]
+    return [pending[t._node][t._index] if t._node in pending else None for t in inputs]
 
 
 def _add(pending: dict[Any, list], queue: list, node: Any, index: int, ct: Tensor) -> None:
@@ -246,11 +232,15 @@ def _add(pending: dict[Any, list], queue: list, node: Any, index: int, ct: Tenso
     known = pending.get(node)
     if known is None:
         known = pending[node] = [None] * node.outputs
-        heappush(queue, (-node.id, node))
-    known[index] = ct if known[index] is None else known[index] + ct
+        known[index] = ct
+        if node.primitive is not None:
+            heappush(queue, (-node.id, node))
+    else:
+        known[index] = ct if known[index] is None else known[index] + ct
 
 
 def _deposit(collected: dict[Any, list]) -> None:
+    """Add to the gradients of leaves, all or none."""
     sums = []
     for leaf, (ct,) in collected.items():
         if ct._data.shape != leaf.shape:

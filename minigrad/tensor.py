@@ -42,9 +42,6 @@ class Leaf:
         self.dtype = dtype
         self.grad: Tensor | None = None
 
-    def release(self) -> None:
-        """Nothing is saved in a leaf."""
-
 
 class Tensor:
     """An n-dimensional array that remembers how it was made. Made by `tensor` and by every operation.
@@ -104,6 +101,8 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if self._node.__class__ is not Leaf:
             raise GradientError("grad: only a leaf that requires gradients holds one")
+        if value is not None and not isinstance(value, Tensor):
+            raise ArgumentTypeError(f"grad: got {type(value).__name__}, expected a Tensor or None")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ShapeError(f"grad: got {value.dtype}{value.shape}, expected {self.dtype}{self.shape}")
         self._node.grad = value

@@ -120,11 +120,14 @@ def fit(
         >>> history["loss"][-1] < 0.01
         True
     """
-    if not isinstance(model, Layer):
-        raise ArgumentTypeError(f"fit: model is {type(model).__name__}, expected a Layer")
+    _require_layer("fit", model)
     if not isinstance(optimizer, Optimizer):
         raise ArgumentTypeError(f"fit: optimizer is {optimizer!r}, expected one of minigrad.optim, made")
-    epochs = integer("fit", "epochs", epochs, 0)
+    callbacks = [callbacks] if isinstance(callbacks, Callback) else list(callbacks)
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ArgumentTypeError(f"fit: callbacks holds {callback!r}, expected Callbacks")
+    epochs, seed = integer("fit", "epochs", epochs, 0), integer("fit", "seed", seed, 0)
     max_steps = None if max_steps is None else integer("fit", "max_steps", max_steps, 0)
     path = None if save_to is None else _writable(save_to)
     if resume and path is None:
@@ -207,6 +210,7 @@ def evaluate(
         ShapeError: if x and y differ in length.
         ArgumentError, ArgumentTypeError: for an unknown loss or metric, or a batch size below 1.
     """
+    _require_layer("evaluate", model)
     x, y, weight = _arrays("evaluate", model, x, y, sample_weight)
     batch_size = integer("evaluate", "batch_size", batch_size, 1)
     loss_function = losses.get(loss)
@@ -232,6 +236,7 @@ def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
         ShapeError: if x has no axes.
         ArgumentError, ArgumentTypeError: for a batch size below 1.
     """
+    _require_layer("predict", model)
     x = _cast("predict", "x", model, x)
     batch_size = integer("predict", "batch_size", batch_size, 1)
     with no_grad():
@@ -299,6 +304,11 @@ def _say(progress: bool, epoch: int, epochs: int, values: dict[str, float]) -> N
     if progress:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if "second" not in name)
         print(f"epoch {epoch}/{epochs}  {shown}  {values['steps_per_second']:.0f} steps/s", file=sys.stderr)
+
+
+def _require_layer(operation: str, model: Any) -> None:
+    if not isinstance(model, Layer):
+        raise ArgumentTypeError(f"{operation}: model is {type(model).__name__}, expected a Layer")
 
 
 def _arrays(

@@ -133,6 +133,8 @@ def test_what_has_no_derivative_is_refused_by_name():
         mg.grad(lambda x: x)(f64(1.0, 2.0))
     with pytest.raises(ShapeError, match="returned float"):
         mg.grad(lambda x: 1.0)(f64(1.0))
+    with pytest.raises(ArgumentTypeError, match="grad: argnums is 'x', expected an integer"):
+        mg.grad(lambda x: x.sum(), "x")(mg.tensor([1.0]))
     with pytest.raises(ArgumentTypeError, match="argnums names argument 3"):
         mg.grad(lambda x: x.sum(), 3)(f64(1.0))
     with pytest.raises(GradientError, match="expected trainable Variables"):

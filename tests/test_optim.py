@@ -243,6 +243,26 @@ def test_bad_updates_change_nothing():
         assert b.tolist() == [3.0]
 
 
+def test_what_is_no_variable_or_gradient_is_named_and_nothing_is_lost():
+    a, b = mg.Variable([1.0]), mg.Variable([2.0])
+    constant, leaf, one = mg.tensor([1.0]), mg.tensor([1.0], requires_grad=True), mg.tensor([1.0])
+    for wrong in (constant, leaf, 3):
+        kind = type(wrong).__name__
+        with pytest.raises(ArgumentTypeError, match=f"SGD: changes Variables, got {kind}"):
+            SGD(0.5).update([a, wrong], [one, one])
+        with pytest.raises(ArgumentTypeError, match=f"SGD: changes Variables, got {kind}"):
+            SGD(0.5).step([a, wrong])
+    with pytest.raises(ArgumentTypeError, match="SGD: gradient 0 is ndarray, expected a Tensor or None"):
+        SGD(0.5).update([a], [np.ones(1, np.float32)])
+    assert a.item() == 1.0
+    optimizer = SGD(0.5)
+    optimizer.build([a])
+    (b * 3.0).sum().backward()
+    with pytest.raises(GradientError, match="was built for 1 Variables and got others"):
+        optimizer.step([b])
+    assert b.grad.item() == 3.0
+
+
 def test_a_schedule_that_goes_wrong_is_told_before_anything_changes():
     w = mg.Variable([1.0])
     optimizer = SGD(lambda step: 0.5 - step)

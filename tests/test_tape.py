@@ -147,9 +147,9 @@ def test_nothing_needs_the_garbage_collector():
     gc.collect()
     gc.disable()
     try:
-        for _ in range(50):
-            step()
         tracemalloc.start()
+        for _ in range(2500):  # by then Python's lists of freed tuples, up to 2000 of a length, are full
+            step()
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(2000):
             step()

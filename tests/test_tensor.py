@@ -176,6 +176,25 @@ def test_grad_can_be_set_to_what_fits():
     assert (2 * x).grad is None
 
 
+def test_what_can_not_be_assigned_is_told_and_changes_nothing():
+    v = mg.Variable([1.0, 2.0])
+    for value, error in [
+        ("a", DTypeError),
+        (None, DTypeError),
+        ([[1.0], [2.0, 3.0]], ShapeError),
+        ([1.0] * 3, ShapeError),
+    ]:
+        with pytest.raises(error):
+            v.assign(value)
+    with pytest.raises(ArgumentTypeError, match="grad: got ndarray, expected a Tensor"):
+        v.grad = np.ones(2, np.float32)
+    assert v.tolist() == [1.0, 2.0]
+    assert v.grad is None
+    wide = mg.Variable(np.array([0.0]))
+    wide.assign(0.1)  # not by way of float32
+    assert wide.item() == 0.1
+
+
 def test_variables_assign_in_place_and_broadcast():
     v = mg.Variable([[1.0, 2.0], [3.0, 4.0]], name="v")
     view = v.numpy()

@@ -39,6 +39,8 @@ X, Y = data()
         ({"batch_size": "8"}, ArgumentTypeError, "batch_size is '8'"),
         ({"max_steps": -3}, ArgumentError, "fit: max_steps is -3"),
         ({"seed": -1}, ArgumentError, "seed is -1"),
+        ({"seed": "a"}, ArgumentTypeError, "fit: seed is 'a'"),
+        ({"callbacks": [3]}, ArgumentTypeError, "fit: callbacks holds 3, expected Callbacks"),
         ({"loss": "mse"}, ArgumentError, "loss: 'mse' is unknown"),
         ({"loss": lambda z, t: z}, ShapeError, r"fit: the loss has shape \(8, 3\), expected one number"),
         ({"loss": lambda z, t: 1.0}, ArgumentTypeError, "fit: the loss function returned float, expected a Tensor"),
@@ -79,6 +81,8 @@ def test_bad_input(options, error, match):
         (lambda m: training.evaluate(m, X, Y, loss=lambda z, t: z), ShapeError, "evaluate: the loss has shape"),
         (lambda m: training.predict(m, X, batch_size=-1), ArgumentError, "predict: batch_size is -1"),
         (lambda m: training.predict(m, 3.0), ShapeError, r"predict: x has shape \(\)"),
+        (lambda m: training.evaluate(3, X, Y), ArgumentTypeError, "evaluate: model is int, expected a Layer"),
+        (lambda m: training.predict("m", X), ArgumentTypeError, "predict: model is str, expected a Layer"),
     ],
 )
 def test_bad_input_of_evaluate_and_predict(call, error, match):

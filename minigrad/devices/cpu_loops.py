@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,86 +46,73 @@ class Loop:
         self.inputs = tuple(inputs)
         self._typed = typed
         self._otherwise = otherwise
-        self._flat: dict[int, cpu.Kernel] = {}  # by dtype number: all operands vary, the most frequent kernel
-        self._walks: dict[tuple, tuple[cpu.Kernel, tuple]] = {}  # by shapes and dtype number
+        self._fillings: dict[tuple, Callable] = {}  # by dtype number and shapes
         self._kernels: dict[tuple[int, str, bool], cpu.Kernel] = {}
 
     def __call__(self, out: np.ndarray, *arrays: np.ndarray) -> None:
         """Fill `out`, which is C-contiguous; the arrays may be strided and broadcast to its shape."""
-        shape = out.shape
-        for a in arrays:
-            if a.shape != shape or not a.flags.c_contiguous:
-                self._fill_broadcast(out, arrays)
-                return
-        dtype = arrays[self._typed].dtype
-        kernel = self._flat.get(dtype.num)
-        if kernel is None:
-            if not dtypes.has_kernels(dtype):
-                self._fill_otherwise(out, arrays)
-                return
-            kernel = self._flat[dtype.num] = self._kernel(dtype, "v" * len(arrays), False)
-        if len(shape) != 1:
-            out = out.ravel()
-            arrays = tuple([a.ravel() for a in arrays])
-        size = out.size
+        self.filling(out.shape, arrays)(out, *arrays)
+
+    def filling(self, shape: tuple[int, ...], operands: Sequence[Any]) -> Callable:
+        """What fills an array of this shape from arrays of the operands' shapes and dtypes, called as the loop is."""
+        dtype, shapes = operands[self._typed].dtype, tuple([a.shape for a in operands])
+        key = (dtype.num, shape, *shapes)
+        found = self._fillings.get(key)
+        if found is None:
+            if len(self._fillings) >= _MOST_SHAPES:
+                self._fillings.clear()
+            found = self._fillings[key] = self._filling(shape, dtype, shapes)
+        return found
+
+    def _filling(self, shape: tuple[int, ...], dtype: np.dtype, shapes: tuple[tuple[int, ...], ...]) -> Callable:
+        if not dtypes.has_kernels(dtype):
+            return self._fill_otherwise
+        size = prod(shape)
+        if not size:
+            return _leave
+        kernel, lengths = self._walk(shape, dtype, shapes)
         if size < cpu.PARALLEL_WORK:
-            if size:
-                kernel.body.entry(0, 1, out, *arrays)
-        else:
-            chunks = cpu.chunks_of(size)
-            kernel(chunks, size, chunks, out, *arrays)
+            return _serial(kernel.body, lengths, len(shapes), len(shape) == 1)
+        chunks = cpu.chunks_of(size)
+
+        def fill(out: np.ndarray, *arrays: np.ndarray) -> None:
+            arrays = tuple([without_repeats(a) for a in arrays])
+            if tuple([a.shape for a in arrays]) != shapes:
+                self(out, *arrays)
+            else:
+                kernel(chunks, size, chunks, out.ravel(), *lengths, *[cpu.contiguous(a).ravel() for a in arrays])
+
+        return fill
 
     def bound(self, out: np.ndarray, *arrays: np.ndarray) -> tuple[cpu.Kernel, int, int, tuple] | None:
         """Kernel, chunks, work and arguments of a call with these arrays; None if it needs more than compiled code."""
         dtype = arrays[self._typed].dtype
         if not (dtypes.has_kernels(dtype) and out.flags.c_contiguous):
             return None
-        size, lengths = out.size, ()
-        if all(a.shape == out.shape and a.flags.c_contiguous for a in arrays):
-            kernel = self._kernel(dtype, "v" * len(arrays), False)
-        else:
+        if any(a.shape != out.shape or not a.flags.c_contiguous for a in arrays):
             arrays = tuple([without_repeats(a) for a in arrays])
             if not all(a.flags.c_contiguous for a in arrays):
                 return None
-            kernel, lengths = self._walk((out.shape, dtype.num, *[a.shape for a in arrays]), dtype)
+        kernel, lengths = self._walk(out.shape, dtype, tuple([a.shape for a in arrays]))
+        size = out.size
         chunks = (1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)) if size else 0
         return kernel, chunks, size, (chunks, out.ravel(), *lengths, *[a.ravel() for a in arrays])
 
-    def _fill_broadcast(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
-        arrays = [a if a.flags.c_contiguous else cpu.contiguous(without_repeats(a)) for a in arrays]
-        dtype = arrays[self._typed].dtype
-        key = (out.shape, dtype.num, *[a.shape for a in arrays])
-        walk = self._walks.get(key)
-        if walk is None:
-            if not dtypes.has_kernels(dtype):
-                self._fill_otherwise(out, arrays)
-                return
-            walk = self._walk(key, dtype)
-        kernel, lengths = walk
-        size = out.size
-        flat = [a if a.ndim == 1 else a.ravel() for a in arrays]
-        if size < cpu.PARALLEL_WORK:
-            if size:
-                kernel.body.entry(0, 1, out if out.ndim == 1 else out.ravel(), *lengths, *flat)
-        else:
-            chunks = cpu.chunks_of(size)
-            kernel(chunks, size, chunks, out.ravel(), *lengths, *flat)
-
-    def _fill_otherwise(self, out: np.ndarray, arrays: Sequence[np.ndarray]) -> None:
+    def _fill_otherwise(self, out: np.ndarray, *arrays: np.ndarray) -> None:
         if self._otherwise is None:
             raise DTypeError(
                 f"Loop: input {self._typed} has dtype {arrays[self._typed].dtype}, expected float32 or float64"
             )
         out[...] = self._otherwise(*arrays)
 
-    def _walk(self, key: tuple, dtype: np.dtype) -> tuple[cpu.Kernel, tuple]:
-        """The kernel for broadcasting these shapes, and the lengths and strides that it takes."""
-        kinds, inner, outer, strides = layout(key[0], key[2:])
-        lengths = () if outer is None else (inner, outer, strides)
-        if len(self._walks) >= _MOST_WALKS:
-            self._walks.clear()
-        found = self._walks[key] = (self._kernel(dtype, kinds, outer is not None), lengths)
-        return found
+    def _walk(
+        self, shape: tuple[int, ...], dtype: np.dtype, shapes: tuple[tuple[int, ...], ...]
+    ) -> tuple[cpu.Kernel, tuple]:
+        """The kernel for operands of these shapes, and the lengths and strides that it takes."""
+        if all(s == shape for s in shapes):
+            return self._kernel(dtype, "v" * len(shapes), False), ()
+        kinds, inner, outer, strides = layout(shape, shapes)
+        return self._kernel(dtype, kinds, outer is not None), () if outer is None else (inner, outer, strides)
 
     def _kernel(self, dtype: np.dtype, kinds: str, nested: bool) -> cpu.Kernel:
         known = self._kernels.get((dtype.num, kinds, nested))
@@ -136,7 +124,20 @@ class Loop:
         return found
 
 
-_MOST_WALKS = 4096  # shapes remembered a loop
+def _serial(body: cpu.Function, lengths: tuple, operands: int, is_flat: bool) -> Callable:
+    """The work of all chunks as one. Flattening copies an array only if it is strided."""
+    names = [f"in_{i}" for i in range(operands)]
+    flat = ", ".join([f"{name}.ravel()" for name in names])
+    source = f"def fill(out, {', '.join(names)}):\n"
+    source += f"    body.entry(0, 1, {'out' if is_flat else 'out.ravel()'}, {'*lengths, ' if lengths else ''}{flat})\n"
+    return cpu.from_source("fill", source, {"body": body, "lengths": lengths})
+
+
+def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
+    """There is nothing to fill."""
+
+
+_MOST_SHAPES = 4096  # remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
 
 

@@ -49,7 +49,7 @@ def _softplus(x):
 
 @elementwise("mg::gelu")
 def _gelu(x):
-    return 0.5 * x * (1 + scalar.erf(x * sqrt(0.5)))
+    return 0.5 * x * scalar.erfc(x * -sqrt(0.5))  # 1 + erf would lose the digits of Φ(x) for negative x
 
 
 @elementwise("mg::gelu_tanh")

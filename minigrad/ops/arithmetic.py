@@ -131,6 +131,11 @@ def _erf(x):
     return scalar.erf(x)
 
 
+@elementwise("mg::erfc")
+def _erfc(x):
+    return scalar.erfc(x)
+
+
 @elementwise("mg::maximum", floats=False, samples=_pairs)
 def _maximum(x, y):
     return scalar.maximum(x, y)
@@ -293,6 +298,17 @@ def erf(x: Any) -> Tensor:
     return _erf(x)
 
 
+def erfc(x: Any) -> Tensor:
+    """1 − erf(x), exact also where that is small.
+
+    Example:
+        >>> import minigrad as mg
+        >>> mg.erfc(mg.tensor([0.0, 5.0]))
+        tensor([1.0000000e+00, 1.5374598e-12], dtype=float32)
+    """
+    return _erfc(x)
+
+
 def maximum(x: Any, y: Any) -> Tensor:
     """The larger of two, element by element; NaN if either is. Where they are equal the gradient goes to x."""
     return _maximum(x, y)
@@ -371,20 +387,14 @@ def _(condition, x, y):
     return np.where(condition, x, y)
 
 
-_where_loop = Loop(
-    scalar.select(scalar.variable("condition"), scalar.variable("x"), scalar.variable("y")),
-    ("condition", "x", "y"),
-    typed=1,
+where_p.kernel("cpu")(
+    Loop(
+        scalar.select(scalar.variable("condition"), scalar.variable("x"), scalar.variable("y")),
+        ("condition", "x", "y"),
+        typed=1,
+        otherwise=np.where,
+    )
 )
-
-
-@where_p.kernel("cpu")
-def _(out, condition, x, y):
-    if dtypes.has_kernels(x.dtype):
-        _where_loop(out, condition, x, y)
-    else:
-        np.copyto(out, y)
-        np.copyto(out, x, where=condition)
 
 
 @where_p.vjp(saves=("condition",))

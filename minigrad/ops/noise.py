@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from math import prod
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -209,6 +208,8 @@ def _limits(mean: float, std: float, low: float, high: float) -> tuple[float, ..
 
 @random_truncated_normal_p.kernel("reference")
 def _(start, *, shape, mean, std, low, high, dtype):
+    from statistics import NormalDist  # which imports decimals and fractions
+
     below, between, mean, std, minimum, maximum = _limits(mean, std, low, high)
     u = (pairs(start, prod(shape)) >> _u(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
     z = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(below + between * u)

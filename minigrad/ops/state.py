@@ -291,9 +291,9 @@ def assign(variable: Variable, value: Any) -> None:
 
     Raises:
         ArgumentTypeError: if `variable` is a constant tensor.
-        ShapeError: if the value does not fit; the Variable keeps its values.
+        ShapeError, DTypeError: if the value does not fit, or is no numbers; the Variable keeps its values.
     """
     if not isinstance(variable, Variable):
         raise ArgumentTypeError(f"assign: takes a Variable, got {type(variable).__name__}")
-    value = value if isinstance(value, Tensor) else as_tensor(np.asarray(value, variable.dtype))
+    value = value if isinstance(value, Tensor) else as_tensor(value, variable.dtype)
     assign_p(variable, value.astype(variable.dtype))

@@ -14,6 +14,7 @@ NAMES = [
     "div",
     "equal",
     "erf",
+    "erfc",
     "exp",
     "expm1",
     "floor",
@@ -104,6 +105,8 @@ def test_error_function(dtype):
     x = np.concatenate([np.random.default_rng(0).uniform(-7, 7, 3000), [0.0, 1e-30, np.inf, -np.inf]]).astype(dtype)
     expected = np.array([math.erf(v) for v in x.tolist()])
     assert ulps(apply(mg.erf, x), expected) <= 3.1
+    complement = np.array([math.erfc(v) for v in x.tolist()])
+    assert ulps(apply(mg.erfc, x), complement) <= 6.7
     assert np.isnan(apply(mg.erf, np.array([np.nan], dtype))).all()
 
 
