@@ -85,11 +85,22 @@ def tried(operation: str, run: Callable, inputs: Sequence[Tensor]) -> list[tuple
     """The dtypes and shapes that a function's results have, seen by calling it on ones.
 
     Lengths that are not known are taken as two different numbers: where results differ, theirs are not known either.
+    Where those fit nothing, they are taken as a length that another input has.
     """
     if any(t.lengths is None for t in inputs):
         return _tried_without_shapes(operation, run, inputs)
-    unknown = any(None in (t.lengths or ()) for t in inputs)
-    results = [_results(operation, run, inputs, n) for n in (_LENGTHS if unknown else _LENGTHS[:1])]
+    known = {n for t in inputs for n in t.lengths or ()}
+    others = sorted(n for n in known - {None, *_LENGTHS} if n is not None)
+    results: list[list[np.ndarray]] = []
+    errors: list[MinigradError] = []
+    for length in (*_LENGTHS, *others) if None in known else _LENGTHS[:1]:
+        if len(results) < 2:
+            try:
+                results.append(_results(operation, run, inputs, length))
+            except MinigradError as error:
+                errors.append(error)
+    if not results:
+        raise errors[0]
     return [
         (values[0].dtype, tuple(n[0] if len(set(n)) == 1 else None for n in zip(*[v.shape for v in values])))
         for values in zip(*results)

@@ -60,7 +60,7 @@ class _Cond:
     def __call__(self, program: Program, known: dict[Tensor, Any], pred: Any, *captured: Any) -> tuple:
         way = 0 if bool(pred) else 1
         program.perform(self.orders[way], known)
-        return tuple(known[t] for t in self.results[way])
+        return tuple(program.value(t, known) for t in self.results[way])
 
 
 def cond(
@@ -114,11 +114,11 @@ def cond(
             found.append(function())
             items = list(found[-1]) if isinstance(found[-1], (list, tuple)) else [found[-1]]
             items = [i if isinstance(i, (Tensor, Operation)) else convert_to_tensor(i) for i in items]
-            orders.append([op for op in needed([operation_of(i) for i in items]) if op.index >= start])
+            orders.append([op for op in needed([operation_of(i) for i in items]) if _is_made_after(op, start)])
             results.append([i for i in items if isinstance(i, Tensor)])
             used = [t for op in orders[-1] for t in (*op.inputs, *op.control_inputs)] + items
-            outside.update(dict.fromkeys(u for u in used if operation_of(u).index < start))
-    if other := [o for o in outside if operation_of(o).index >= first]:
+            outside.update(dict.fromkeys(u for u in used if not _is_made_after(operation_of(u), start)))
+    if other := [o for o in outside if _is_made_after(operation_of(o), first)]:
         raise ArgumentError(f"cond: false_fn uses {other[0].name}, which only true_fn makes")
     _require_alike(found, results)
     captured = [o for o in outside if isinstance(o, Tensor) and o is not pred]
@@ -129,6 +129,11 @@ def cond(
     if not merged:
         return op
     return type(found[0])(merged) if isinstance(found[0], (list, tuple)) else merged[0]
+
+
+def _is_made_after(op: Operation, start: int) -> bool:
+    """Whether an operation belongs to a way that began here. Variables belong to none: both ways may use them."""
+    return op.index >= start and op.type != "VariableV2"
 
 
 def _require_alike(found: Sequence[Any], results: Sequence[Sequence[Tensor]]) -> None:
@@ -208,7 +213,7 @@ def gradients(
         ...     x = tf.constant(3.0)
         ...     (slope,) = tf.gradients(x * x, x)
         ...     (curvature,) = tf.gradients(slope, x)
-        ...     session.run([slope, curvature])
+        ...     [float(value) for value in session.run([slope, curvature])]
         [6.0, 2.0]
     """
     if stop_gradients is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +195,7 @@ class Graph:
     def add(
         self,
         type: str,
-        run: Callable,
+        run: Any,
         inputs: Sequence[Tensor] = (),
         name: str | None = None,
         in_session: bool = False,

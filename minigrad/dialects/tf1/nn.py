@@ -166,7 +166,7 @@ def _spatial(operation: str, argument: str, given: Any, data_format: str) -> tup
 
 
 def moments(
-    x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: Any = None, keepdims: Any = None
+    x: Any, axes: Any, shift: Any = None, name: str | None = None, keep_dims: bool = False, keepdims: Any = None
 ) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of x over axes, by `minigrad_norms.moments`."""
     over = tuple(int(a) for a in axes) if isinstance(axes, (list, tuple, np.ndarray)) else int(axes)

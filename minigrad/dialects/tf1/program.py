@@ -69,16 +69,18 @@ class Program:
         known: dict[Tensor, Any] = {}
         for t, value in zip(self.feeds, values):
             held = mg.as_tensor(value) if value.__class__ is np.ndarray else value
-            known[t] = tracked(held) if t in self.tracked else held
+            known[t] = self._tracked(held) if t in self.tracked else held
         self.perform(self.order, known)
-        return [None if isinstance(f, Operation) else _own(known[f]) for f in self.fetches]
+        return [None if isinstance(f, Operation) else _own(self.value(f, known)) for f in self.fetches]
 
     def perform(self, order: Sequence[Operation], known: dict[Tensor, Any]) -> None:
         """Run these operations; `known` holds the tensors' values."""
         op = None
         try:
             for op in order:
-                inputs = [known[t] for t in op.inputs]
+                if op.type == "VariableV2":
+                    continue
+                inputs = [self.value(t, known) for t in op.inputs]
                 with tape.enabled() if op in self.recorded else no_grad():
                     if op.type == "cond":
                         results = op.run(self, known, *inputs)
@@ -89,14 +91,28 @@ class Program:
                 for t, value in zip(op.outputs, results if isinstance(results, tuple) else (results,)):
                     if t in self._given:
                         continue
-                    if t in self.tracked and not (isinstance(value, mg.Variable) and value.trainable):
-                        with tape.enabled():
-                            value = tracked(mg.as_tensor(value))
-                    known[t] = value
+                    known[t] = self._tracked(mg.as_tensor(value)) if t in self.tracked else value
         except Exception as error:
             if op is not None and hasattr(error, "add_note") and not getattr(error, "__notes__", ()):
                 error.add_note(f"in {op.name} ({op.type}), built at {op.where}")
             raise
+
+
+    def value(self, t: Tensor, known: dict[Tensor, Any]) -> Any:
+        """A tensor's value; of a Variable the one that it has now."""
+        if t in known:
+            return known[t]
+        held = self.session.variable(t.op.name)
+        if t in self.tracked and not held.trainable:
+            held = known[t] = self._tracked(held)
+        return held
+
+    def _tracked(self, value: mg.Tensor) -> mg.Tensor:
+        """The value as one that gradients can be taken by."""
+        if isinstance(value, mg.Variable) and value.trainable:
+            return value
+        with tape.enabled():
+            return tracked(value)
 
 
 def needed(wanted: Sequence[Operation], feeds: Sequence[Tensor] = (), controls: bool = True) -> list[Operation]:

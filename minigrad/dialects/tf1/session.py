@@ -36,8 +36,8 @@ class Session:
         ...     y = w * x
         ...     with tf.Session() as session:
         ...         session.run(tf.global_variables_initializer())
-        ...         session.run([y, w], feed_dict={x: [1.0, 3.0]})
-        [array([2., 6.], dtype=float32), 2.0]
+        ...         session.run({"y": y}, feed_dict={x: [1.0, 3.0]})
+        {'y': array([2., 6.], dtype=float32)}
     """
 
     def __init__(self, target: str = "", graph: Graph | None = None, config: Any = None):

@@ -66,7 +66,7 @@ class Variable(Tensor):
             known = self.initial_value.lengths
             if known is None or None in known:
                 raise ShapeError(f"Variable {whole}: initial_value must have a shape specified: {self.initial_value!r}")
-            op = graph.add("VariableV2", lambda session: session.variable(whole), (), f"{whole}/", in_session=True)
+            op = graph.add("VariableV2", None, (), f"{whole}/")  # read from the session by what takes it
             super().__init__(op, 0, self.initial_value.dtype, known)
             op.outputs.append(self)
             self.trainable = bool(trainable) and self.dtype.kind == "f"
