@@ -139,7 +139,5 @@ def dropout(
     """In training x / (1 - rate) or, with that rate, 0; else x. `training` may be a boolean tensor."""
     x = convert_to_tensor(inputs)
     if isinstance(training, Tensor):
-        return cond(
-            training, lambda: nn.dropout(x, None, noise_shape, seed, name, rate), lambda: array_ops.identity(x)
-        )
+        return cond(training, lambda: nn.dropout(x, None, noise_shape, seed, name, rate), lambda: array_ops.identity(x))
     return nn.dropout(x, None, noise_shape, seed, name, rate) if training else array_ops.identity(x)

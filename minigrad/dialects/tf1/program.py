@@ -97,7 +97,6 @@ class Program:
                 error.add_note(f"in {op.name} ({op.type}), built at {op.where}")
             raise
 
-
     def value(self, t: Tensor, known: dict[Tensor, Any]) -> Any:
         """A tensor's value; of a Variable the one that it has now."""
         if t in known:
