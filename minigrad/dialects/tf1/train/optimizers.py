@@ -20,11 +20,16 @@ class Optimizer:
         make: a function that makes one of `minigrad.optim`; each session has one of its own.
         learning_rate: a number or a scalar tensor.
         name: of its operations.
+
+    Raises:
+        ArgumentError: for a negative rate; also a ValueError.
     """
 
     GATE_NONE, GATE_OP, GATE_GRAPH = 0, 1, 2
 
     def __init__(self, make: Callable[[], mg.optim.Optimizer], learning_rate: Any, name: str):
+        if isinstance(learning_rate, (int, float)) and not learning_rate >= 0:
+            raise ArgumentError(f"{name}: learning_rate is {learning_rate!r}, expected a number of at least 0")
         self._make, self._rate, self._name = make, learning_rate, name
 
     def get_name(self) -> str:
