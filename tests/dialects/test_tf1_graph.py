@@ -132,6 +132,13 @@ def test_shapes_are_known_before_values():
         (lambda x: tf.concat(0, [x, x]), TypeError, "values first"),
         (lambda x: tf.cond(True, lambda: x, lambda: x), TypeError, "must not be a Python bool"),
         (lambda x: tf.nn.dropout(x, 1.5), ValueError, r"range \(0, 1\], got 1.5"),
+        (lambda x: tf.layers.dense(x, 0), ValueError, "dense: units is 0, expected a positive integer"),
+        (lambda x: tf.layers.dense(x, 4, activation="relu"), TypeError, "activation is 'relu', expected a function"),
+        (lambda x: tf.contrib.layers.batch_norm(x, decay=2.0), ValueError, r"^batch_norm: decay is 2.0, .*\(\?, 3\)"),
+        (lambda x: tf.contrib.layers.batch_norm(x, is_training="yes"), TypeError, "expected .*bool"),
+        (lambda x: tf.one_hot(x, 3), TypeError, "one_hot: indices .* expected integers"),
+        (lambda x: tf.stack([]), ValueError, "stack: got no tensors"),
+        (lambda x: tf.random_normal([3], stddev=-1.0), ValueError, "std is -1.0"),
         (lambda x: bool(x > 0.0), TypeError, "no truth value before the graph runs"),
         (lambda x: list(x), TypeError, "can't be iterated"),
         (lambda x: np.asarray(x), TypeError, "session.run or eval"),
@@ -369,3 +376,17 @@ def test_gradients(session):
         step[place] = 1e-5
         slope = (objective(wide + step) - objective(wide - step)) / 2e-5
         np.testing.assert_allclose(dxx[place], slope, rtol=1e-3, atol=1e-3)
+
+
+def test_an_interactive_session_is_the_one_in_use():
+    x = tf.placeholder(tf.float32, [])
+    w = tf.Variable(1.0)
+    with pytest.raises(ValueError, match="no default session is registered"):
+        w.eval()
+    session = tf.InteractiveSession()
+    tf.global_variables_initializer().run()
+    w.assign_add(x).op.run(feed_dict={x: 2.0})
+    assert (w * x).eval({x: 3.0}) == 9.0
+    assert tf.get_default_session() is session
+    session.close()
+    assert tf.get_default_session() is None

@@ -139,6 +139,12 @@ def range_(start: Any, limit: Any = None, delta: Any = 1, dtype: Any = None, nam
 
 
 def _random(type: str, draw: Callable, shape: Any, dtype: Any, seed: int | None, name: str | None) -> Tensor:
+    draw((0,), dtype=dtypes.as_dtype(dtype), generator=mg.random.Generator(0))  # that it takes these arguments
+    return drawn(type, draw, shape, dtype, seed, name)
+
+
+def drawn(type: str, draw: Callable, shape: Any, dtype: Any, seed: int | None, name: str | None) -> Tensor:
+    """A tensor that a function of shape, dtype and generator draws, when the graph runs."""
     inputs, known = _size(shape)
     sizes = None if inputs else tuple(int(n or 0) for n in known or ())
 
@@ -267,7 +273,7 @@ def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
     """One after the other along an axis."""
     if isinstance(values, int) or isinstance(axis, (list, tuple)):
         raise ArgumentTypeError("concat: takes the values first, then the axis: tf.concat([a, b], axis)")
-    tensors = [convert_to_tensor(v) for v in values]
+    tensors = _some("concat", values)
 
     def run(*parts: Any) -> Any:
         return np.concatenate(parts, axis) if on_host(parts) else mg.concatenate(list(parts), int(axis))
@@ -277,12 +283,19 @@ def concat(values: Any, axis: Any, name: str | None = None) -> Tensor:
 
 def stack(values: Any, axis: int = 0, name: str | None = None) -> Tensor:
     """Along a new axis."""
-    tensors = [convert_to_tensor(v) for v in values]
+    tensors = _some("stack", values)
 
     def run(*parts: Any) -> Any:
         return np.stack(parts, axis) if on_host(parts) else mg.stack(list(parts), axis)
 
     return apply("Pack", run, tensors, name or "stack")
+
+
+def _some(operation: str, values: Any) -> list[Tensor]:
+    found = [convert_to_tensor(v) for v in values]
+    if not found:
+        raise ArgumentError(f"{operation}: got no tensors, expected at least one")
+    return found
 
 
 def unstack(value: Any, num: int | None = None, axis: int = 0, name: str | None = None) -> list[Tensor]:
@@ -342,6 +355,8 @@ def one_hot(
         return mg.where(hot, mg.tensor(on, wanted), mg.tensor(off, wanted))
 
     t = convert_to_tensor(indices)
+    if t.dtype.kind not in "iu":
+        raise ArgumentTypeError(f"one_hot: indices are {t!r}, expected integers")
     return apply("OneHot", run, [t], name, wanted, None if t.lengths is None else (*t.lengths, int(depth)))
 
 

@@ -120,7 +120,8 @@ def _results(operation: str, run: Callable, inputs: Sequence[Tensor], length: in
         given = ", ".join(f"{t.name} {t.dtype}{shapes.text(t.lengths)}" for t in inputs)
         unknown = any(t.lengths is None or None in t.lengths for t in inputs)
         note = f"; a length that is not known was taken as {length}" if unknown else ""
-        raise type(error)(f"{operation}: {error} (given {given}{note})") from None
+        words = str(error) if str(error).startswith(f"{operation}: ") else f"{operation}: {error}"
+        raise type(error)(f"{words} (given {given}{note})") from None
     return [np.asarray(v) for v in (found if isinstance(found, tuple) else (found,))]
 
 

@@ -57,7 +57,7 @@ class Operation:
         in_session: bool,
         recordable: bool,
     ):
-        self.graph, self.type, self.name, self.run = graph, type, name, run
+        self.graph, self.type, self.name, self.compute = graph, type, name, run
         self.inputs = list(inputs)
         self.in_session = in_session  # its function takes the session first
         self.recordable = recordable  # jit can record it
@@ -72,7 +72,7 @@ class Operation:
         self.outputs.append(Tensor(self, len(self.outputs), dtype, shape))
         return self.outputs[-1]
 
-    def run_in(self, feed_dict: Any = None, session: Any = None) -> None:
+    def run(self, feed_dict: Any = None, session: Any = None) -> None:
         """Run it in a session, the default one if none is given."""
         from minigrad.dialects.tf1.session import session_for
 

@@ -32,7 +32,7 @@ class Initializer:
             return mg.as_tensor(self.make(sizes, dtype, generator))
 
         kind = self.dtype if dtype is None else dtype
-        return array_ops._random("Initializer", draw, shape, kind, self.seed, "Initializer")
+        return array_ops.drawn("Initializer", draw, shape, kind, self.seed, "Initializer")
 
 
 class zeros_initializer(Initializer):

@@ -11,7 +11,7 @@ from minigrad.dialects.tf1.graph import Tensor
 from minigrad.dialects.tf1.init_ops import zeros_initializer
 from minigrad.dialects.tf1.normalization import batch_normalization
 from minigrad.dialects.tf1.scopes import get_variable, variable_scope
-from minigrad.errors import ShapeError
+from minigrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 
 __all__ = [
     "average_pooling2d", "batch_normalization", "conv2d", "dense", "dropout", "flatten", "max_pooling2d",
@@ -44,20 +44,21 @@ def dense(
         ...     y.shape.as_list(), [v.name for v in tf.trainable_variables()]
         ([None, 2], ['fc/kernel:0', 'fc/bias:0'])
     """
-    x = convert_to_tensor(inputs)
+    x, units = convert_to_tensor(inputs), positive("dense", "units", units)
     features = None if not x.lengths else x.lengths[-1]
     if features is None:
         raise ShapeError(f"dense: the last dimension of inputs {x!r} should be defined. Found `None`.")
     with variable_scope(name, "dense", reuse=reuse):
         kernel = get_variable("kernel", [features, units], x.dtype, kernel_initializer, kernel_regularizer, trainable)
-        y = _product(x, kernel, units)
+        y = product(x, kernel, units)
         if use_bias:
             first = bias_initializer or zeros_initializer()
             y = nn.bias_add(y, get_variable("bias", [units], x.dtype, first, bias_regularizer, trainable))
-    return y if activation is None else activation(y)
+    return activated(y, activation)
 
 
-def _product(x: Tensor, kernel: Tensor, units: int) -> Tensor:
+def product(x: Tensor, kernel: Tensor, units: int) -> Tensor:
+    """x·W over the last axis of x."""
     if len(x.lengths or ()) == 2:
         return math_ops.matmul(x, kernel)
     lengths = array_ops.shape(x)
@@ -87,7 +88,7 @@ def conv2d(
     reuse: Any = None,
 ) -> Tensor:
     """f(convolution with `filters` kernels of `kernel_size`, + b)."""
-    x, form = convert_to_tensor(inputs), _form(data_format)
+    x, form, filters = convert_to_tensor(inputs), _form(data_format), positive("conv2d", "filters", filters)
     place = 1 if form == "NCHW" else -1
     if x.lengths is None or len(x.lengths) != 4 or x.lengths[place] is None:
         raise ShapeError(f"conv2d: inputs {x!r} must have four axes, and the channel dimension should be defined")
@@ -100,7 +101,21 @@ def conv2d(
             first = bias_initializer or zeros_initializer()
             bias = get_variable("bias", [filters], x.dtype, first, bias_regularizer, trainable)
             y = nn.bias_add(y, bias, form)
+    return activated(y, activation)
+
+
+def activated(y: Tensor, activation: Any) -> Tensor:
+    """f(y), or y if no function is given."""
+    if activation is not None and not callable(activation):
+        raise ArgumentTypeError(f"activation is {activation!r}, expected a function, as tf.nn.relu, or None")
     return y if activation is None else activation(y)
+
+
+def positive(operation: str, argument: str, value: Any) -> int:
+    """A number of outputs."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ArgumentError(f"{operation}: {argument} is {value!r}, expected a positive integer")
+    return int(value)
 
 
 def max_pooling2d(

@@ -7,7 +7,7 @@ from typing import Any
 
 import minigrad as mg
 import minigrad_norms as norms
-from minigrad.dialects.tf1.building import convert_to_tensor
+from minigrad.dialects.tf1.building import convert_to_tensor, tried
 from minigrad.dialects.tf1.control_flow import with_dependencies
 from minigrad.dialects.tf1.graph import GraphKeys, Tensor, get_default_graph
 from minigrad.dialects.tf1.init_ops import ones_initializer, zeros_initializer
@@ -83,6 +83,7 @@ def normalized(
 ) -> Tensor:
     """What `batch_norm` does in a scope that is open."""
     graph, x = get_default_graph(), convert_to_tensor(inputs)
+    _try(x, is_training, batch_weights, zero_debias, options)
     channels = _channels(x, options["data_format"])
     names = [name for name, wanted in (("beta", options["center"]), ("gamma", options["scale"])) if wanted]
     names += ["moving_mean", "moving_variance"]
@@ -103,7 +104,6 @@ def normalized(
                 [GraphKeys.GLOBAL_VARIABLES, GraphKeys.MODEL_VARIABLES, *names_of("batch_norm", chosen)],
             )
         )
-    training = is_training if isinstance(is_training, bool) else convert_to_tensor(is_training)
     more = [] if batch_weights is None else [convert_to_tensor(batch_weights)]
 
     def run(session: Any, value: Any, is_training: Any, *rest: Any) -> tuple[mg.Tensor, Any]:
@@ -121,20 +121,34 @@ def normalized(
             session.store.clear_collection(_WAITING)
         return y, waiting[0] if waiting else _nothing
 
-    flag = training if isinstance(training, Tensor) else convert_to_tensor(training)
+    flag = convert_to_tensor(is_training)
     op = graph.add("BatchNorm", run, [x, flag, *held, *more], "batchnorm", in_session=True)
     y, update = op.result(x.dtype, x.lengths), op.result("float32", ())
-    if training is not False:
+    if is_training is not False:
         moved = graph.add("AssignMovingAvg", lambda move: move(), [update], "AssignMovingAvg")
         for collection in updates_in:
             graph.add_to_collection(collection, moved)
         if not updates_in:
             y = with_dependencies([moved], y)
-    if activation is not None:
-        y = activation(y)
+    y = y if activation is None else activation(y)
     for collection in outputs_in:
         graph.add_to_collection(collection, y)
     return y
+
+
+def _try(x: Tensor, is_training: Any, batch_weights: Any, zero_debias: bool, options: Mapping[str, Any]) -> None:
+    """Find out now whether minigrad_norms takes these arguments, in a store that is forgotten."""
+    _channels(x, options["data_format"])
+    more = [] if batch_weights is None else [convert_to_tensor(batch_weights)]
+    training = False if isinstance(is_training, Tensor) else is_training
+
+    def run(value: Any, *weights: Any) -> mg.Tensor:
+        with norms.VariableStore():
+            given = weights[0] if weights else None
+            flags: dict[str, Any] = {"is_training": training, "zero_debias_moving_mean": zero_debias}
+            return norms.batch_norm(value, batch_weights=given, **flags, **options)
+
+    tried("batch_norm", run, [x, *more])
 
 
 def _channels(x: Tensor, data_format: str) -> int:

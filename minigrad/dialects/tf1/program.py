@@ -43,9 +43,9 @@ class Program:
         _require_fed(self.order)
         walks = [op for op in _with_branches(self.order) if op.type == "Gradients"]
         self.last_walk = walks[-1] if walks else None
-        recorded = needed([y.op for op in walks for y in op.run.outputs_of(op)], self.feeds, controls=False)
+        recorded = needed([y.op for op in walks for y in op.compute.outputs_of(op)], self.feeds, controls=False)
         self.recorded = set(_with_branches(recorded))
-        self.tracked = {x for op in walks for x in op.run.inputs_of(op)}
+        self.tracked = {x for op in walks for x in op.compute.inputs_of(op)}
         self._replay = all(op.recordable for op in _with_branches(self.order))
         self._runs = 0
         self._jitted = mg.jit(self._compute, limit=2 * _MOST)
@@ -83,11 +83,11 @@ class Program:
                 inputs = [self.value(t, known) for t in op.inputs]
                 with tape.enabled() if op in self.recorded else no_grad():
                     if op.type == "cond":
-                        results = op.run(self, known, *inputs)
+                        results = op.compute(self, known, *inputs)
                     elif op.type == "Gradients":
-                        results = op.run(inputs, create=op in self.recorded, retain=op is not self.last_walk)
+                        results = op.compute(inputs, create=op in self.recorded, retain=op is not self.last_walk)
                     else:
-                        results = op.run(*([self.session] if op.in_session else []), *inputs)
+                        results = op.compute(*([self.session] if op.in_session else []), *inputs)
                 for t, value in zip(op.outputs, results if isinstance(results, tuple) else (results,)):
                     if t in self._given:
                         continue
@@ -144,7 +144,7 @@ def _with_branches(order: Sequence[Operation]) -> list[Operation]:
     found: list[Operation] = []
     for op in order:
         if op.type == "cond":
-            for inner in op.run.orders:
+            for inner in op.compute.orders:
                 found += _with_branches(inner)
         found.append(op)
     return found

@@ -98,7 +98,7 @@ class Saver:
         if not self._all or not any(key.startswith(f"{_SLOTS}/") for key in arrays):
             return
         for op in self._graph.get_collection(OPTIMIZER_STARTS):
-            op.run(sess)
+            op.compute(sess)
         for key, value in sess.optimizers.items():
             for name, slot in value.variables.items():
                 array = arrays.get(f"{_SLOTS}/{key}/{name}")

@@ -16,7 +16,7 @@ from minigrad.dialects.tf1.init_ops import (
     zeros_initializer,
 )
 from minigrad.dialects.tf1.init_ops import variance_scaling_initializer as _scaling
-from minigrad.dialects.tf1.layers import _product, flatten
+from minigrad.dialects.tf1.layers import activated, flatten, positive, product
 from minigrad.dialects.tf1.layers import dropout as _dropout
 from minigrad.dialects.tf1.normalization import batch_norm
 from minigrad.dialects.tf1.scopes import get_variable, variable_scope
@@ -46,7 +46,7 @@ def fully_connected(
     scope: Any = None,
 ) -> Tensor:
     """f(normalization(x·W)), or f(x·W + b) without a normalizer."""
-    x = convert_to_tensor(inputs)
+    x, num_outputs = convert_to_tensor(inputs), positive("fully_connected", "num_outputs", num_outputs)
     features = x.lengths[-1] if x.lengths else None
     if features is None:
         raise ShapeError(f"fully_connected: the last dimension of the inputs {x!r} must be known")
@@ -54,7 +54,7 @@ def fully_connected(
         make = partial(_weights, trainable, variables_collections)
         w = make("weights", [features, num_outputs], weights_initializer, weights_regularizer)
         bias = partial(make, "biases", [num_outputs], biases_initializer, biases_regularizer)
-        y = _product(x, w, num_outputs)
+        y = product(x, w, num_outputs)
         y = _finished(y, bias if biases_initializer is not None else None, normalizer_fn, normalizer_params)
     return _collected(y, activation_fn, outputs_collections)
 
@@ -82,6 +82,7 @@ def conv2d(
 ) -> Tensor:
     """f(normalization(convolution)), or f(convolution + b) without a normalizer."""
     x, form = convert_to_tensor(inputs), data_format or "NHWC"
+    num_outputs = positive("conv2d", "num_outputs", num_outputs)
     place = 1 if form == "NCHW" else -1
     if x.lengths is None or len(x.lengths) != 4 or x.lengths[place] is None:
         raise ShapeError(f"conv2d: inputs {x!r} must have four axes and a known number of channels")
@@ -113,7 +114,7 @@ def _finished(
 
 
 def _collected(y: Tensor, activation: Any, collections: Any) -> Tensor:
-    y = y if activation is None else activation(y)
+    y = activated(y, activation)
     for collection in names_of("outputs_collections", collections):
         get_default_graph().add_to_collection(collection, y)
     return y
