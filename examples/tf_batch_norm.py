@@ -21,102 +21,89 @@ import experiment
 import numpy as np
 from experiment import COLOURS, Results
 
-import minigrad as mg
-import minigrad_norms as norms
-from minigrad import data, nn
+from minigrad import data
+from minigrad.dialects import tf1 as tf
 
 DECAY, EPSILON = 0.9, 0.001
 KINDS = {"none": "without", "by_hand": "moments and averages", "batch_norm": "batch_norm"}
 
 
-class Network:
-    """The convnet; its Variables live in a store of its own, by name."""
+def network(images: Any, training: Any, kind: str, channels: tuple[int, int]) -> Any:
+    """The logits, (n, 10), of images (n, height, width, 3)."""
+    x = images
+    for i, filters in enumerate(channels):
+        with tf.variable_scope(f"layer{i}"):
+            x = normalized(convolution(x, 5, filters), training, kind)
+            x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
+    with tf.variable_scope("last"):
+        return tf.reduce_mean(convolution(x, 3, 10), [1, 2])
 
-    def __init__(self, kind: str, seed: int, channels: tuple[int, int] = (32, 64)):
-        self.kind, self.channels = kind, channels
-        self.store = norms.VariableStore()
-        self.averages = norms.ExponentialMovingAverage(DECAY, zero_debias=True)
-        self.generator = mg.random.Generator(seed)
 
-    def __call__(self, images: mg.Tensor, training: bool) -> mg.Tensor:
-        """The logits, (n, 10), of images (n, height, width, 3)."""
-        x = images
-        with self.store:
-            for i, filters in enumerate(self.channels):
-                with norms.variable_scope(f"layer{i}", reuse=norms.AUTO_REUSE):
-                    x = self.convolution(x, 5, filters)
-                    x = mg.max_pool2d(self.normalized(x, f"layer{i}", training), 2)
-            with norms.variable_scope("last", reuse=norms.AUTO_REUSE):
-                return self.convolution(x, 3, 10).mean((1, 2))
+def convolution(x: Any, size: int, filters: int) -> Any:
+    """A convolution that keeps the size; its first weights are He's."""
+    shape = [size, size, x.get_shape()[-1], filters]
+    kernel = tf.get_variable("kernel", shape, initializer=tf.contrib.layers.variance_scaling_initializer())
+    return tf.nn.conv2d(x, kernel, [1, 1, 1, 1], "SAME")
 
-    @property
-    def trainable(self) -> list[mg.Variable]:
-        return self.store.collection(norms.TRAINABLE_VARIABLES)
 
-    def convolution(self, x: mg.Tensor, size: int, filters: int) -> mg.Tensor:
-        kernel = norms.get_variable("kernel", (size, size, x.shape[-1], filters), initializer=self.first("he_normal"))
-        return mg.conv2d(x, kernel, padding="SAME")
+def normalized(x: Any, training: Any, kind: str) -> Any:
+    """x, normalized in one of the ways, after relu."""
+    if kind == "batch_norm":
+        # updates_collections=None moves the averages at once; by default they wait in UPDATE_OPS.
+        return tf.contrib.layers.batch_norm(
+            x, DECAY, scale=True, epsilon=EPSILON, activation_fn=tf.nn.relu, is_training=training,
+            updates_collections=None, zero_debias_moving_mean=True,
+        )  # fmt: skip
+    channels = [x.get_shape()[-1]]
+    offset = tf.get_variable("offset", channels, initializer=tf.zeros_initializer())
+    if kind == "none":
+        return tf.nn.relu(x + offset)
+    scale = tf.get_variable("scale", channels, initializer=tf.ones_initializer())
+    mean, variance = tf.nn.moments(x, [0, 1, 2])
+    averages = tf.train.ExponentialMovingAverage(DECAY, zero_debias=True)
 
-    def first(self, name: str) -> Any:
-        """An initializer that draws from the network's own generator."""
-        return lambda shape, dtype, _: nn.initializers.get(name)(shape, dtype, self.generator)
+    def moved() -> Any:
+        with tf.control_dependencies([averages.apply([mean, variance])]):
+            return tf.identity(mean), tf.identity(variance)
 
-    def normalized(self, x: mg.Tensor, name: str, training: bool) -> mg.Tensor:
-        """x, normalized in the way of this network, after relu."""
-        if self.kind == "batch_norm":
-            # updates_collections=None moves the averages at once; by default they would wait for `run_updates`.
-            return norms.batch_norm(
-                x, DECAY, scale=True, epsilon=EPSILON, activation_fn=mg.relu, is_training=training,
-                updates_collections=None, zero_debias_moving_mean=True, fused=False, scope="norm",
-            )  # fmt: skip
-        channels = x.shape[-1:]
-        offset = norms.get_variable("offset", channels, initializer="zeros")
-        if self.kind == "none":
-            return mg.relu(x + offset)
-        scale = norms.get_variable("scale", channels, initializer="ones")
-        names = (f"{name}/mean", f"{name}/variance")
-        if training or self.averages.average(names[0]) is None:  # before the first step there are no averages
-            mean, variance = norms.moments(x, (0, 1, 2))
-        else:
-            mean, variance = (self.averages.average(n) for n in names)
-        if training:
-            self.averages.apply(dict(zip(names, (mean, variance))))
-        return mg.relu(norms.batch_normalization(x, mean, variance, offset, scale, EPSILON))
+    def kept() -> Any:
+        return averages.average(mean), averages.average(variance)
+
+    mean, variance = tf.cond(training, moved, kept)
+    return tf.nn.relu(tf.nn.batch_normalization(x, mean, variance, offset, scale, EPSILON))
 
 
 def train(options: argparse.Namespace, kind: str, arrays: tuple[np.ndarray, ...]) -> dict[str, Any]:
     """Train one network: its accuracies after each epoch, its losses and its pace."""
     x, y, x_test, y_test = arrays
-    network = Network(kind, options.seed, (8, 16) if options.quick else (32, 64))
-    optimizer = mg.optim.Adam(options.lr)
-    network(mg.tensor(x[:1]), training=False)  # makes the Variables
-
-    @mg.jit
-    def step(images: mg.Tensor, labels: mg.Tensor) -> mg.Tensor:
-        loss = mg.softmax_cross_entropy(network(images, True), labels).mean()
-        loss.backward()
-        optimizer.step(network.trainable)
-        return loss
-
-    def accuracy(images: np.ndarray, labels: np.ndarray) -> float:
-        with mg.no_grad():
-            parts = [
-                network(mg.tensor(images[i : i + 500]), False).numpy().argmax(1) for i in range(0, len(images), 500)
-            ]
-        return float((np.concatenate(parts) == labels).mean())
-
     found: dict[str, Any] = {"loss": [], "accuracy": [], "training accuracy": []}
     seconds = []
     total = options.epochs * data.number_of_batches(len(x), options.batch, drop_last=True)
-    with experiment.bar(options, total, KINDS[kind]) as shown:
-        for epoch in range(options.epochs):
-            for images, labels in data.batches(x, y, options.batch, seed=options.seed, epoch=epoch, drop_last=True):
-                start = time.perf_counter()
-                found["loss"].append(step(mg.tensor(images), mg.tensor(labels)).item())
-                seconds.append(time.perf_counter() - start)
-                shown.update()
-            found["accuracy"].append(accuracy(x_test, y_test))
-            found["training accuracy"].append(accuracy(x[:5000], y[:5000]))
+    with tf.Graph().as_default():
+        tf.set_random_seed(options.seed)  # the same first weights for all networks
+        images = tf.placeholder(tf.float32, [None, *x.shape[1:]], "images")
+        labels, training = tf.placeholder(tf.int64, [None], "labels"), tf.placeholder(tf.bool, [], "training")
+        logits = network(images, training, kind, (8, 16) if options.quick else (32, 64))
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        loss, guess = tf.reduce_mean(each), tf.argmax(logits, 1)
+        step = tf.train.AdamOptimizer(options.lr).minimize(loss)
+        with tf.Session() as session, experiment.bar(options, total, KINDS[kind]) as shown:
+            session.run(tf.global_variables_initializer())
+
+            def accuracy(inputs: np.ndarray, wanted: np.ndarray) -> float:
+                parts = [inputs[i : i + 500] for i in range(0, len(inputs), 500)]
+                guesses = [session.run(guess, {images: part, training: False}) for part in parts]
+                return float((np.concatenate(guesses) == wanted).mean())
+
+            for epoch in range(options.epochs):
+                for some, their in data.batches(x, y, options.batch, seed=options.seed, epoch=epoch, drop_last=True):
+                    start = time.perf_counter()
+                    value, _ = session.run([loss, step], {images: some, labels: their, training: True})
+                    seconds.append(time.perf_counter() - start)
+                    found["loss"].append(float(value))
+                    shown.update()
+                found["accuracy"].append(accuracy(x_test, y_test))
+                found["training accuracy"].append(accuracy(x[:5000], y[:5000]))
     found["milliseconds"] = 1000 * float(np.median(seconds))
     return found
 

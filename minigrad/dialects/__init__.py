@@ -8,7 +8,7 @@ from pkgutil import iter_modules as _iter_modules
 from typing import Any as _Any
 
 #: The dialects that there are.
-__all__ = sorted(_module.name for _module in _iter_modules(__path__))
+__all__ = sorted(_module.name for _module in _iter_modules(__path__) if _module.ispkg)
 
 
 def __getattr__(name: str) -> _Any:

@@ -67,6 +67,21 @@ def test_names_are_numbered():
     assert len(model.layers) == 4
 
 
+@pytest.mark.parametrize(
+    ("loss", "targets", "words"),
+    [
+        ("sparse_categorical_crossentropy", (8, 3), r"\(8, 3\) and y_pred \(8, 3\), expected labels of shape \(8,\)"),
+        ("categorical_crossentropy", (8,), r"\(8,\) and y_pred \(8, 3\), expected the same; integer labels go with"),
+        ("categorical_crossentropy", (8, 4), r"\(8, 4\) and y_pred \(8, 3\)"),
+    ],
+)
+def test_targets_that_do_not_fit_name_the_loss_and_both_shapes(loss, targets, words):
+    model = keras.Sequential([L.Dense(3, activation="softmax")])
+    model.compile("sgd", loss)
+    with pytest.raises(ShapeError, match=f"{loss}: y_true has shape {words}"):
+        model.fit(np.zeros((8, 5), np.float32), np.zeros(targets), verbose=0)
+
+
 def test_shapes_that_do_not_fit_name_layer_place_and_both_shapes():
     with pytest.raises(ShapeError, match=r"sequential: item 1 \(reshape\) got shape \(1, 3\): .*3 elements.*\(2, 2\)"):
         keras.Sequential([L.Dense(3, input_shape=(4,)), L.Reshape((2, 2))])
@@ -82,7 +97,9 @@ def test_shapes_that_do_not_fit_name_layer_place_and_both_shapes():
     fixed = keras.Sequential([L.Flatten(input_shape=(2, 3)), L.Dense(2)])
     fixed.compile("sgd", "mse")
     for call in (fixed.predict, lambda z: fixed.fit(z, z), lambda z: fixed.evaluate(z, z)):
-        with pytest.raises(ShapeError, match=r"sequential: .* got x with shape \(8, 2, 4\), expected \(None, 2, 3\)"):
+        with pytest.raises(
+            ShapeError, match=r"sequential: .* shape \(8, 2, 4\) for item 0 \(flatten\), expected \(None, 2, 3"
+        ):
             call(np.zeros((8, 2, 4)))
     with pytest.raises(ShapeError, match=r"the input has shape \(8, 6\), expected \(None, 2, 3\)"):
         fixed(np.zeros((8, 6)))

@@ -1,26 +1,15 @@
 """The articles whose code uses Theano run here with their import lines changed and nothing else."""
 
-import os
 import re
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
+from article_code import articles, code
 
 import minigrad as mg
 import minigrad.dialects.theano.tensor as T
 from minigrad.dialects import theano
-
-
-def folder():
-    """Where the articles lie: named by the environment, or beside the data."""
-    named = os.environ.get("MINIGRAD_ARTICLES")
-    data = os.environ.get("MINIGRAD_DATA")
-    path = Path(named) if named else Path(data).parent / "articles" if data else None
-    if path is None or not path.is_dir():
-        pytest.skip("the articles are not here")
-    return path
 
 
 def code_blocks(text):
@@ -42,10 +31,10 @@ def code_blocks(text):
     return blocks
 
 
-def with_our_imports(code):
+def with_our_imports(block):
     """The code with the dialect imported in the place of Theano."""
     changed = re.sub(
-        r"(?m)^(\s*)import theano\.tensor as (\w+)$", r"\1import minigrad.dialects.theano.tensor as \2", code
+        r"(?m)^(\s*)import theano\.tensor as (\w+)$", r"\1import minigrad.dialects.theano.tensor as \2", block
     )
     changed = re.sub(r"(?m)^(\s*)import theano$", r"\1from minigrad.dialects import theano", changed)
     changed = re.sub(r"(?m)^(\s*)from theano(\S*) import", r"\1from minigrad.dialects.theano\2 import", changed)
@@ -54,9 +43,9 @@ def with_our_imports(code):
     return usual + changed
 
 
-def run(code):
+def run(block):
     scope = {}
-    exec(compile(with_our_imports(code), "article", "exec"), scope)
+    exec(compile(with_our_imports(block), "article", "exec"), scope)
     return scope
 
 
@@ -68,7 +57,9 @@ def float_x(request):
 
 @pytest.fixture
 def layer_class():
-    blocks = [b for path in sorted(folder().glob("*.txt")) for b in code_blocks(path.read_text(encoding="utf-8"))]
+    if not articles("theano"):
+        pytest.skip("the articles are not here")
+    blocks = [b for text in articles("theano").values() for b in code_blocks(text)]
     assert blocks
     found = [v for b in blocks for n, v in run(b).items() if isinstance(v, type) and "Normalization" in n]
     assert len(found) == 1
@@ -76,15 +67,17 @@ def layer_class():
 
 
 def test_import_lines_are_changed_and_nothing_else():
-    code = "import theano\nimport theano.tensor as T\nfrom theano.tensor.signal import pool\nx = T.dot  # import theano"
-    changed = with_our_imports(code).splitlines()[3:]
+    block = (
+        "import theano\nimport theano.tensor as T\nfrom theano.tensor.signal import pool\nx = T.dot  # import theano"
+    )
+    changed = with_our_imports(block).splitlines()[3:]
     assert changed[:3] == [
         "from minigrad.dialects import theano",
         "import minigrad.dialects.theano.tensor as T",
         "from minigrad.dialects.theano.tensor.signal import pool",
     ]
-    assert changed[3:] == code.splitlines()[3:]
-    assert run(code)["pool"].pool_2d
+    assert changed[3:] == block.splitlines()[3:]
+    assert run(block)["pool"].pool_2d
 
 
 def expected(a, gamma, beta, axes):
@@ -122,6 +115,21 @@ def test_the_layer_normalizes(layer_class, float_x, shape, axes):
             moved.ravel()[i] += step
             ends.append((weight * expected(moved, *values, axes)).sum())
         np.testing.assert_allclose(got[i], (ends[0] - ends[1]) / 2e-5, rtol=1e-3, atol=1e-4)
+
+
+def test_the_layer_is_used_as_the_article_uses_it(layer_class, float_x):
+    """Its pseudo-code, with something for what it leaves open; its ``...`` stand for parameters of other layers."""
+    (text,) = (t for t in articles("theano").values() if layer_class.__name__ in t)
+    lines = [line for line in code(text) if "h." in line or "previous_layer" in line or layer_class.__name__ in line]
+    assert len(lines) == 4
+    previous = type("Previous", (), {"output": T.matrix("x")})
+    scope = {layer_class.__name__: layer_class, "previous_layer": previous, "batchsize": 6, "activation": T.tanh}
+    for line in lines:
+        exec(compile(line.replace("... +", "[] +").replace("+ ...", "+ []"), "article", "exec"), scope)
+    a = np.random.default_rng(0).standard_normal((6, 784)).astype(float_x)
+    out = theano.function([previous.output], scope["h"].output)(a)
+    np.testing.assert_allclose(out, np.tanh(expected(a.astype(float), 1.0, 0.0, (0,))), rtol=1e-3, atol=1e-5)
+    assert scope["params"] == scope["h"].params
 
 
 def test_ten_layers_learn_with_it_and_not_without(layer_class):

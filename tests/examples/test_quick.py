@@ -159,7 +159,7 @@ def test_errors_are_one_line_and_status_1(example, tmp_path, capsys):
     assert example("tf_batch_norm").main(["--quick", "--quiet", "--out", str(tmp_path), "--lr", "-1"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines()[-1].startswith("error: Adam: lr is -1.0")
+    assert err.splitlines()[-1].startswith("error: Adam: learning_rate is -1.0")
     (tmp_path / "file").write_text("")
     assert example("norm_layers").main(["--quick", "--quiet", "--out", str(tmp_path / "file")]) == 1
     assert "error: " in capsys.readouterr().err

@@ -148,15 +148,40 @@ def test_mlp10_has_its_place(command, tmp_path):
     assert page.texts.index("without") < page.texts.index("0.2500") < page.texts.index("diverged")
 
 
+#: Cut off from any network: of what the browser asks for itself nothing goes out, nor could what a page asks for.
+SILENT = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--host-resolver-rules=MAP * ~NOTFOUND",
+)  # fmt: skip
+
+
 def test_the_page_in_a_browser(command, tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
-        pytest.skip("no Chromium here")
+        pytest.skip("no Chromium here, which shows whether the page opens without a network and without complaints")
     leave(tmp_path / "one", ["a.png"])
     path = command.page.write(tmp_path, {"one": "The first."})
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [browser, *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert "a picture: a.png" in done.stdout
-    assert "minigrad: the examples" in done.stdout
+
+    def opened(page):
+        log = tmp_path / "network.json"
+        flags = [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr"]
+        done = subprocess.run(
+            [browser, *SILENT, *flags, "--dump-dom", page.as_uri()],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+        events = json.loads(log.read_text(encoding="utf-8"))["events"]
+        given = [e["params"] for e in events if "url" in e.get("params", {})]
+        asked = {p["url"] for p in given if p.get("initiator", "not an origin") != "not an origin"}  # by a page
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line], asked
+
+    shown, complaints, asked = opened(path)
+    assert "a picture: a.png" in shown
+    assert "minigrad: the examples" in shown
+    assert complaints == []
+    assert not any(url.startswith(("http", "ws")) for url in asked)
+    # A page that does both is found out.
+    bad = path.with_name("bad.html")
+    bad.write_text("<img src='http://127.0.0.1:9/x.png'><script>console.error('no')</script>", encoding="utf-8")
+    _, complaints, asked = opened(bad)
+    assert complaints
+    assert "http://127.0.0.1:9/x.png" in asked

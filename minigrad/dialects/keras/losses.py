@@ -7,7 +7,7 @@ from typing import Any
 
 from minigrad import ops
 from minigrad.dialects.keras.names import by_name
-from minigrad.errors import ArgumentError, ArgumentTypeError
+from minigrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from minigrad.nn import losses as functions
 from minigrad.tensor import Tensor, as_tensor
 
@@ -110,6 +110,15 @@ class CategoricalCrossentropy(_Crossentropy):
     logits = staticmethod(functions.softmax_cross_entropy)
     probabilities = staticmethod(functions.cross_entropy)
 
+    def targets(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        y_true = super().targets(y_true, y_pred)
+        if y_true.shape != y_pred.shape:
+            raise ShapeError(
+                f"{self.name}: y_true has shape {y_true.shape} and y_pred {y_pred.shape}, expected the same; integer "
+                "labels go with sparse_categorical_crossentropy"
+            )
+        return y_true
+
 
 class SparseCategoricalCrossentropy(_Crossentropy):
     """−log p[label]; targets are integers of shape (n,) or (n, 1)."""
@@ -122,7 +131,13 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         super().__init__(from_logits, 0.0, name, reduction)
 
     def targets(self, y_true: Any, y_pred: Tensor) -> Tensor:
-        return as_labels(y_true, y_pred)
+        labels = as_labels(y_true, y_pred)
+        if labels.shape != y_pred.shape[:-1]:
+            raise ShapeError(
+                f"{self.name}: y_true has shape {labels.shape} and y_pred {y_pred.shape}, expected labels of shape "
+                f"{y_pred.shape[:-1]}; one-hot rows go with categorical_crossentropy"
+            )
+        return labels
 
 
 class BinaryCrossentropy(_Crossentropy):

@@ -200,7 +200,10 @@ class _Trained(KerasLayer):
         shape = np.shape(x) if not isinstance(x, Tensor) else x.shape
         wanted = self.input_shape
         if wanted is not None and not _fits(shape[1:], wanted):
-            raise ShapeError(f"{self.name}: {operation} got x with shape {shape}, expected {(None, *wanted)}")
+            first = f"item 0 ({self.layers[0].name})" if self.layers else "its input"
+            raise ShapeError(
+                f"{self.name}: {operation} got x with shape {shape} for {first}, expected {(None, *wanted)}"
+            )
         return x
 
     def _head(self, operation: str, x: Any) -> tuple[Any, Callable, list[Callable]]:

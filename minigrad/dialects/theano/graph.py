@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.dialects._walk import user_line
 from minigrad.dialects.theano.config import config
 from minigrad.errors import ArgumentTypeError, DTypeError
 
@@ -187,7 +187,7 @@ class Apply:
         self.operation = operation
         self.inputs = list(inputs)
         self.outputs = [Variable(t, self, i) for i, t in enumerate(types)]
-        self.where = _user_line() if where is None else where
+        self.where = user_line(_PACKAGE) if where is None else where
 
     @property
     def name(self) -> str:
@@ -362,11 +362,3 @@ def ancestors(outputs: Iterable[Variable], stops: Iterable[Variable] = ()) -> li
         if v.owner is not None and id(v) not in stopped:
             stack.extend((i, False) for i in reversed(v.owner.inputs) if id(i) not in seen)
     return found
-
-
-def _user_line() -> str:
-    """Where the user's code stands, outside of this package."""
-    frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else "?"

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from minigrad import Tensor, no_grad, tape
+from minigrad.dialects._walk import gradients, tracked
 from minigrad.dialects.theano.graph import Apply, Constant, Gradient, Variable, ancestors
 from minigrad.dialects.theano.sharedvar import SharedVariable
-from minigrad.ops.cast import identity_p
-from minigrad.tensor import Leaf
 
 _INTEGERS = "iu"
 
@@ -134,7 +133,7 @@ class Program:
             return slot
         if kind == "l":
             source = self._slot(v, "t")
-            return self._step(_tracked, [source], self._new(v, "l"))
+            return self._step(tracked, [source], self._new(v, "l"))
         if kind == "t":
             to = partial(_as_tensor, dtype=np.dtype(v.dtype))
             return self._step(to, [self._slot(v, "h")], self._new(v, "t"))
@@ -180,8 +179,7 @@ class Program:
         sources = [self._slot(v, "l") for v in node.costs] + [self._slot(v, form) for v in node.cotangents]
         sources += [self._slot(v, "l") for v in node.wrt]
         targets = tuple([self._new(o, "t") for o in node.outputs])
-        leaves = tuple([v.owner is None for v in node.wrt])
-        walk = partial(_walk, count=count, given=given, leaves=leaves, again=again, retain=retain)
+        walk = partial(_walk, count=count, given=given, again=again, retain=retain)
         self._step(walk, sources, targets, node)
 
     def _free(self) -> None:
@@ -224,35 +222,11 @@ def _as_integers(x: Tensor) -> Any:
     return tuple(x.tolist()) if x.ndim else int(x.item())
 
 
-def _tracked(x: Tensor) -> Tensor:
-    """x as a tensor of its own on the tape, to take gradients by."""
-    fresh = identity_p(x)
-    if fresh._node is None:
-        fresh = Tensor(fresh._data, Leaf(fresh.shape, fresh.dtype), 0, fresh._version)
-    return fresh
-
-
-def _walk(
-    *tensors: Tensor, count: int, given: int, leaves: tuple[bool, ...], again: bool, retain: bool
-) -> list[Tensor]:
+def _walk(*tensors: Tensor, count: int, given: int, again: bool, retain: bool) -> list[Tensor]:
     """The gradients of the first `count` tensors by the last ones."""
-    costs, wrt = tensors[:count], tensors[count + given :]
-    cotangents = list(tensors[count : count + given])
-    for i, cost in enumerate(costs):
-        if i >= given:
-            cotangents.append(Tensor(np.ones(cost.shape, cost.dtype)))
-        else:
-            cotangents[i] = cotangents[i].astype(cost.dtype).broadcast_to(cost.shape)
-    # A walk ends at the tensors that it is taken by, so one that lies behind another needs a walk of its own.
-    groups = [[i for i, leaf in enumerate(leaves) if leaf], *[[i] for i, leaf in enumerate(leaves) if not leaf]]
-    groups = [group for group in groups if group]
-    found: list[Tensor | None] = [None] * len(wrt)
-    for n, group in enumerate(groups):
-        keep = retain or n + 1 < len(groups)
-        results = tape.backward(costs, cotangents, [wrt[i] for i in group], retain_graph=keep, create_graph=again)
-        for i, g in zip(group, results):
-            found[i] = g
-    return [Tensor(np.zeros(w.shape, w.dtype)) if g is None else g for g, w in zip(found, wrt)]
+    cotangents = tensors[count : count + given] if given else [None] * count
+    wrt = tensors[count + given :]
+    return gradients(tensors[:count], cotangents, wrt, create_graph=again, retain_graph=retain)
 
 
 def _short(node: Apply) -> str:

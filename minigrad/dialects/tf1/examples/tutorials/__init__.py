@@ -1,0 +1,1 @@
+"""For scripts that import from tensorflow.examples.tutorials."""
