@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import _blas, plugins, primitive
-from minigrad.devices import cache, cpu
+from minigrad.devices import cache, cpu, threads
 
 
 def lines() -> list[str]:
@@ -29,7 +29,7 @@ def lines() -> list[str]:
         ("python", f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}"),
         ("packages", f"numpy {np.__version__}, numba {numba.__version__}"),
         ("devices", "reference (NumPy), cpu (Numba)"),
-        ("threads", f"{numba.get_num_threads()} for kernels, of {os.cpu_count()} processors"),
+        ("threads", f"{threads.count()} for kernels, of {os.cpu_count()} processors"),
         ("blas", f"{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
         ("cache", f"{kernels or 'none'} ({why}{held})"),
         ("memory", f"{free:.1f} MiB free in the pool, which keeps at most {limit:.0f}"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from minigrad import dtypes, plugins, primitive
-from minigrad.devices import cpu
+from minigrad.devices import cpu, threads
 from minigrad.gradcheck.kernels import cast, run
 from minigrad.tape import no_grad
 
@@ -83,4 +83,5 @@ def _compile_parallel(kernel: cpu.Kernel, chunks: int, args: tuple) -> None:
 
     dispatcher: Any = kernel.parallel.compiled()
     if hasattr(dispatcher, "overloads"):  # Numba is not switched off
-        dispatcher.compile(tuple([typeof(a) for a in (chunks, *args)]))
+        threads.prepare()
+        dispatcher.compile(tuple([typeof(a) for a in (chunks, threads.WORDS, *args)]))

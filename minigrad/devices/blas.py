@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices import cpu
-from minigrad.devices.intrinsic import Intrinsic
+from minigrad.devices.function import jit
+from minigrad.devices.intrinsic import Intrinsic, ask, emit_call, swap, wait
 
 _SYMBOLS = (
     *("cblas_sgemm", "cblas_dgemm", "cblas_sgemv", "cblas_dgemv"),
@@ -82,7 +82,7 @@ if hasattr(os, "register_at_fork"):
 def threads() -> int:
     """How many threads OpenBLAS uses."""
     assert TABLE is not None
-    return _ask(TABLE[_GET])
+    return ask(TABLE[_GET])
 
 
 def set_threads(number: int) -> None:
@@ -94,37 +94,38 @@ def set_threads(number: int) -> None:
 # For kernels
 
 
-@cpu.jit
+@jit
 def hold(table):
     """Have OpenBLAS use one thread until `release`."""
     _enter(table)
     if table[_INSIDE] == 0:
-        table[_FORMER] = _ask(table[_GET])
+        table[_FORMER] = ask(table[_GET])
         _tell(table[_SET], np.int32(1))
     table[_INSIDE] += 1
-    _swap(table, _LOCK, 1, 0)
+    swap(table, _LOCK, 1, 0)
 
 
-@cpu.jit
+@jit
 def release(table):
     """End what `hold` began. The last to leave restores the number of threads."""
     _enter(table)
     table[_INSIDE] -= 1
     if table[_INSIDE] == 0:
         _tell(table[_SET], np.int32(table[_FORMER]))
-    _swap(table, _LOCK, 1, 0)
+    swap(table, _LOCK, 1, 0)
 
 
-@cpu.jit
+@jit
 def _enter(table):
     looks = 0
-    while not _swap(table, _LOCK, 0, 1):
+    while not swap(table, _LOCK, 0, 1):
         looks += 1
+        wait()
         if looks % _PATIENCE == 0:
-            _ask(table[_YIELD])
+            ask(table[_YIELD])
 
 
-@cpu.jit
+@jit
 def gemm(table, one, size, x_transposed, y_transposed, m, n, k, x, x_row, y, y_row, out, out_row):
     """out = op(x)·op(y), matrices of m×k, k×n and m×n numbers of `size` bytes; `one` is 1 in their type.
 
@@ -147,7 +148,7 @@ def gemm(table, one, size, x_transposed, y_transposed, m, n, k, x, x_row, y, y_r
         _gemm(address, _ROWS, x_op, y_op, m, n, k, one, x, x_row, y, y_row, zero, out, out_row)
 
 
-@cpu.jit
+@jit
 def _op(transposed):
     return _TRANSPOSED if transposed else _PLAIN
 
@@ -155,19 +156,8 @@ def _op(transposed):
 # The functions that these call: of the library, by address, and one instruction of the processor
 
 
-def _ask_python(address):
-    return ctypes.CFUNCTYPE(ctypes.c_int)(int(address))()
-
-
 def _tell_python(address, number):
     ctypes.CFUNCTYPE(None, ctypes.c_int)(int(address))(int(number))
-
-
-def _swap_python(table, at, expected, new):
-    if table[at] != expected:
-        return False
-    table[at] = new
-    return True
 
 
 def _gemm_python(address, order, x_op, y_op, m, n, k, alpha, x, x_row, y, y_row, beta, out, out_row):
@@ -186,27 +176,6 @@ def _call(address: int, words: tuple, lengths: tuple, alpha: Any, given: tuple, 
     ctypes.CFUNCTYPE(None, *kinds)(int(address))(*values)
 
 
-def _emit_call(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    """A call of the function at the address that comes first."""
-    from llvmlite import ir
-    from numba import types
-
-    result = signature.return_type
-    returned = ir.VoidType() if result == types.void else context.get_value_type(result)
-    function = ir.FunctionType(returned, [context.get_value_type(t) for t in signature.args[1:]])
-    found = builder.call(builder.inttoptr(values[0], function.as_pointer()), values[1:])
-    return context.get_dummy_value() if result == types.void else found
-
-
-def _emit_swap(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    """Compare and swap, which no other thread can come between."""
-    table = context.make_array(signature.args[0])(context, builder, values[0])
-    place = builder.gep(table.data, [values[1]])
-    return builder.extract_value(builder.cmpxchg(place, values[2], values[3], "acq_rel", "monotonic"), 1)
-
-
-_ask = Intrinsic(_ask_python, "int32", _emit_call)
-_tell = Intrinsic(_tell_python, "void", _emit_call)
-_swap = Intrinsic(_swap_python, "boolean", _emit_swap)
-_gemm = Intrinsic(_gemm_python, "void", _emit_call)
-_gemv = Intrinsic(_gemv_python, "void", _emit_call)
+_tell = Intrinsic(_tell_python, "void", emit_call)
+_gemm = Intrinsic(_gemm_python, "void", emit_call)
+_gemv = Intrinsic(_gemv_python, "void", emit_call)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices import cpu
+from minigrad.devices import cpu, threads
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.exchange import Exchange, address
 
@@ -67,14 +67,14 @@ class Segment:
 
     def _in_parallel(self) -> int:
         """`entry` with parallel forms where they may run."""
-        if not cpu.enter_parallel():
+        if not threads.enter():
             return self._run(address(self._serial), len(self.calls))
         try:
             if self._parallel is None:
                 self._parallel = self._table([_target(call, _is_large(call)) for call in self.calls])
             return self._run(address(self._parallel), len(self.calls))
         finally:
-            cpu.leave_parallel()
+            threads.leave()
 
     def _table(self, targets: Sequence[_Kept]) -> np.ndarray:
         """What the runner reads: for each call the address of its thunk and of its block."""
@@ -115,7 +115,7 @@ def _target(call: Compiled, parallel: bool = False) -> _Kept:
     """What a thunk is made for: Numba's record of the machine code for these arguments."""
     from numba import typeof
 
-    dispatcher: Any = (call.kernel.parallel if parallel else call.kernel.body).compiled()
+    dispatcher: Any = call.kernel.body.compiled()
     signature = tuple([typeof(a) for a in (0, *call.args)])
     if signature not in dispatcher.overloads:
         dispatcher.compile(signature)
@@ -126,17 +126,20 @@ class _Kept:
     """Numba's record of a kernel, equal to nothing but another look at the same one.
 
     Attributes:
-        record: of one chunk's work, or where `loops`, of the loop over all chunks.
+        record: of one chunk's work.
+        parallel: whether chunks are shared out among threads.
     """
 
-    __slots__ = ("loops", "record")
+    __slots__ = ("parallel", "record")
 
-    def __init__(self, record: Any, loops: bool):
+    def __init__(self, record: Any, parallel: bool):
         self.record = record
-        self.loops = loops
+        self.parallel = parallel
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Kept) and self.record.library is other.record.library
+        if not isinstance(other, _Kept):
+            return False
+        return self.record.library is other.record.library and self.parallel == other.parallel
 
     def __hash__(self) -> int:
         return id(self.record.library)
@@ -150,10 +153,16 @@ def _packed(call: Compiled, target: _Kept) -> list[Word]:
     words: list[Word] = [(call.chunks, None)]
     for kind, value in zip(target.record.fndesc.argtypes[1:], call.args):
         if isinstance(value, np.ndarray):
-            words += [(address(value), value), *[(n, None) for n in (value.size, *value.shape, *value.strides)]]
+            start, *rest = _words_of(value)
+            words += [(start, value), *[(n, None) for n in rest]]
         elif value is not None:
             words.append((_word(kind, value), None))
     return words
+
+
+def _words_of(a: np.ndarray) -> list[int]:
+    """The words of an array."""
+    return [address(a), a.size, *a.shape, *a.strides]
 
 
 def _word(kind: Any, value: Any) -> int:
@@ -172,15 +181,14 @@ class _Reader:
     """Takes words from a block, in machine code."""
 
     def __init__(self, builder: Any, block: Any):
-        from llvmlite import ir
-
-        self._builder, self._block, self._at = builder, block, 0
-        self._index = ir.IntType(64)
+        self.block = block
+        self._builder = builder
+        self._at = 0
 
     def word(self) -> Any:
         from llvmlite import ir
 
-        place = self._builder.gep(self._block, [ir.Constant(self._index, self._at)])
+        place = self._builder.gep(self.block, [ir.Constant(ir.IntType(64), self._at)])
         self._at += 1
         return self._builder.load(place)
 
@@ -196,6 +204,20 @@ class _Reader:
         if isinstance(kind, ir.PointerType):
             return builder.inttoptr(word, kind)
         return word if kind.width == 64 else builder.trunc(word, kind)
+
+
+class _Constants(_Reader):
+    """Takes words that are known when the code is made."""
+
+    def __init__(self, builder: Any, words: Sequence[int]):
+        super().__init__(builder, None)
+        self._words = words
+
+    def word(self) -> Any:
+        from llvmlite import ir
+
+        self._at += 1
+        return ir.Constant(ir.IntType(64), self._words[self._at - 1])
 
 
 # Thunks
@@ -225,29 +247,78 @@ def _compile_thunks(targets: Sequence[_Kept]) -> None:
 
 
 def _emit(builder: Any, reader: _Reader, target: _Kept) -> None:
-    """Code that reads the arguments and calls the kernel on each chunk, or its loop; returns 1 if it fails."""
+    """Code that has the kernel do all chunks; returns 1 if it fails."""
+    from numba.core import cgutils
+
+    chunks = reader.word()
+    if target.parallel:
+        _emit_shared(builder, reader.block, chunks, target.record)
+        return
+    values = _arguments(builder, reader, target.record)
+    with cgutils.for_range(builder, chunks) as loop:
+        _emit_chunk(builder, target.record, loop.index, values)
+
+
+def _emit_shared(builder: Any, block: Any, chunks: Any, record: Any) -> None:
+    """Code that has chunks shared out: a task whose context is the block."""
+    from llvmlite import ir
+    from numba.core import cgutils, types
+
+    context, word = record.target_context, ir.IntType(64)
+    kind = context.call_conv.get_function_type(types.none, (types.int64, types.int64))
+    task = ir.Function(builder.module, kind, name=f"{builder.function.name}_task")
+    inner = ir.IRBuilder(task.append_basic_block("entry"))
+    start, chunk = task.args[2:]
+    reader = _Reader(inner, inner.inttoptr(start, word.as_pointer()))
+    reader.word()
+    _emit_chunk(inner, record, chunk, _arguments(inner, reader, record))
+    inner.ret(ir.Constant(ir.IntType(32), 0))
+    share = _share()
+    words = _argument(context, builder, _Constants(builder, _words_of(threads.WORDS)), types.int64[::1])
+    given = [words, builder.ptrtoint(task, word), builder.ptrtoint(block, word), chunks]
+    _, failed = context.call_conv.call_function(
+        builder, _entry(builder, share), share.fndesc.restype, share.fndesc.argtypes, given
+    )
+    with cgutils.if_unlikely(builder, builder.icmp_signed("!=", failed, ir.Constant(word, 0))):
+        builder.ret(ir.Constant(ir.IntType(32), 1))
+
+
+def _emit_chunk(builder: Any, record: Any, chunk: Any, values: list) -> None:
+    """A call of the kernel on one chunk; a failure ends the function with 1."""
     from llvmlite import ir
     from numba.core import cgutils
 
-    record = target.record
-    context, description = record.target_context, record.fndesc
-    kind = context.call_conv.get_function_type(description.restype, description.argtypes)
+    restype, argtypes = record.fndesc.restype, record.fndesc.argtypes
+    convention = record.target_context.call_conv
+    status, _ = convention.call_function(builder, _entry(builder, record), restype, argtypes, [chunk, *values])
+    with cgutils.if_unlikely(builder, status.is_error):
+        builder.ret(ir.Constant(ir.IntType(32), 1))
+
+
+def _entry(builder: Any, record: Any) -> Any:
+    """The machine code of a function that Numba has compiled, by its address."""
+    from llvmlite import ir
+
+    description = record.fndesc
+    kind = record.target_context.call_conv.get_function_type(description.restype, description.argtypes)
     address = record.library.get_pointer_to_function(description.llvm_func_name)
-    function = builder.inttoptr(ir.Constant(ir.IntType(64), address), kind.as_pointer())
-    chunks = reader.word()
-    values = [_argument(context, builder, reader, t) for t in description.argtypes[1:]]
+    return builder.inttoptr(ir.Constant(ir.IntType(64), address), kind.as_pointer())
 
-    def call(first: Any) -> None:
-        restype, argtypes = description.restype, description.argtypes
-        status, _ = context.call_conv.call_function(builder, function, restype, argtypes, [first, *values])
-        with cgutils.if_unlikely(builder, status.is_error):
-            builder.ret(ir.Constant(ir.IntType(32), 1))
 
-    if target.loops:
-        call(chunks)
-    else:
-        with cgutils.for_range(builder, chunks) as loop:
-            call(loop.index)
+@lru_cache(maxsize=1)
+def _share() -> Any:
+    """Numba's record of `threads.share`."""
+    from numba import types
+
+    dispatcher: Any = threads.share.compiled()
+    signature = (types.int64[::1], types.int64, types.int64, types.int64)
+    dispatcher.compile(signature)
+    return dispatcher.overloads[signature]
+
+
+def _arguments(builder: Any, reader: _Reader, record: Any) -> list:
+    """The values of all arguments but the first, the chunk."""
+    return [_argument(record.target_context, builder, reader, t) for t in record.fndesc.argtypes[1:]]
 
 
 def _argument(context: Any, builder: Any, reader: _Reader, kind: Any) -> Any:

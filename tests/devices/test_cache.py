@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from minigrad.devices import cache, cpu
+from minigrad.devices import cache, cpu, function
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def hits(function) -> int:
 
 
 KERNEL = """
-from minigrad.devices import cpu
+from minigrad.devices import cpu, function
 
 FACTOR = 2.0
 
@@ -140,7 +140,7 @@ def test_enclosing_variables_and_defaults_count(store):
 
 def test_the_fastmath_policy_counts(store, tmp_path, monkeypatch):
     assert module(tmp_path, "work", KERNEL).kernel(3.0) == 7
-    monkeypatch.setattr(cpu, "FASTMATH", frozenset({"nsz"}))
+    monkeypatch.setattr(function, "FASTMATH", frozenset({"nsz"}))
     kernel = module(tmp_path, "work", KERNEL).kernel
     assert kernel(3.0) == 7
     assert hits(kernel) == 0
@@ -180,9 +180,9 @@ def test_what_cannot_be_told_apart_is_not_stored(store):
     class Opaque:
         pass
 
-    assert cpu._text_of_value(Opaque()) is None
-    assert cpu._text_of_value((1, Opaque())) is None
-    assert cpu._text_of_value(np.array([None])) is None
+    assert function.text_of_value(Opaque()) is None
+    assert function.text_of_value((1, Opaque())) is None
+    assert function.text_of_value(np.array([None])) is None
     scope = {"thing": Opaque()}
     kernel = cpu.jit(
         cpu.from_source("opaque", "def opaque(x):\n    return x if x > 0 else unused(x)\n", {"unused": abs})
@@ -194,12 +194,12 @@ def test_what_cannot_be_told_apart_is_not_stored(store):
 
 def test_values_that_print_alike_are_told_apart():
     values = [1, 1.0, True, "1", np.float32(1), np.float64(1), np.int32(1), (1,), (1.0,), None, 1j, b"1"]
-    texts = [cpu._text_of_value(v) for v in values]
+    texts = [function.text_of_value(v) for v in values]
     assert len(set(texts)) == len(values)
-    assert cpu._text_of_value(0.0) != cpu._text_of_value(-0.0)
+    assert function.text_of_value(0.0) != function.text_of_value(-0.0)
     a = np.arange(6.0)
     arrays = [a, a.reshape(2, 3), a.astype("f4"), a + 1]
-    assert len({cpu._text_of_value(v) for v in arrays}) == len(arrays)
+    assert len({function.text_of_value(v) for v in arrays}) == len(arrays)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "garbage", "pickle of something else"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.devices import cpu
+from minigrad.devices import cache, cpu, threads
 
 
 def python(code: str, tmp_path, **environment: str) -> str:
@@ -48,7 +48,7 @@ def partial_sums(chunk, chunks, out, x):
 @pytest.fixture
 def no_cache(monkeypatch):
     """Compile here and now: what comes from disk has no text to look at."""
-    monkeypatch.setattr(cpu.cache, "folder", lambda: (None, "off"))
+    monkeypatch.setattr(cache, "folder", lambda: (None, "off"))
 
 
 def llvm(function) -> str:
@@ -151,9 +151,7 @@ def form_of(kernel, monkeypatch, chunks, work) -> str:
 
 
 def test_form_is_chosen_by_size(monkeypatch):
-    import numba
-
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads, "count", lambda: 2)
     large = cpu.PARALLEL_WORK
     assert form_of(partial_sums, monkeypatch, 64, large) == "parallel"
     assert form_of(partial_sums, monkeypatch, 64, large - 1) == "serial"
@@ -163,17 +161,13 @@ def test_form_is_chosen_by_size(monkeypatch):
 
 
 def test_one_thread_runs_serial(monkeypatch):
-    import numba
-
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(threads, "count", lambda: 1)
     assert form_of(partial_sums, monkeypatch, 64, cpu.PARALLEL_WORK) == "serial"
 
 
 def test_second_thread_runs_serial_while_the_first_is_in_a_parallel_region(monkeypatch):
-    import numba
-
-    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
-    with cpu._one_parallel:
+    monkeypatch.setattr(threads, "count", lambda: 2)
+    with threads._one:
         assert form_of(partial_sums, monkeypatch, 64, cpu.PARALLEL_WORK) == "serial"
     assert form_of(partial_sums, monkeypatch, 64, cpu.PARALLEL_WORK) == "parallel"
 
@@ -184,7 +178,7 @@ def test_all_forms_give_the_same_bits(dtype):
     chunks = 13
     outs = np.zeros((3, chunks), dtype)
     partial_sums.serial(chunks, chunks, outs[0], x)
-    partial_sums.parallel(chunks, chunks, outs[1], x)
+    partial_sums.parallel(chunks, threads.WORDS, chunks, outs[1], x)
     for chunk in range(chunks):
         partial_sums.body(chunk, chunks, outs[2], x)
     assert outs[0].tobytes() == outs[1].tobytes() == outs[2].tobytes()
@@ -194,7 +188,7 @@ def test_all_forms_give_the_same_bits(dtype):
 
 
 def test_parallel_work_is_even_entered_on_a_fallback_of_many_chunks(monkeypatch):
-    monkeypatch.setattr(cpu, "may_run_parallel", lambda: False)
+    monkeypatch.setattr(threads, "count", lambda: 1)
     x = np.ones(50 * cpu.PARALLEL_WORK)
     out = np.zeros(50)
     partial_sums(50, x.size, 50, out, x)
@@ -249,10 +243,11 @@ expected = mg.exp(x).numpy().copy()
 kept = mg.exp(x)
 child = os.fork()
 if child == 0:
-    from minigrad.devices import cpu
-    assert not cpu.may_run_parallel()
+    from minigrad.devices import threads
+    assert threads._started == 0
     assert np.array_equal(mg.exp(x).numpy(), expected)       # a kernel that was compiled before
     assert np.array_equal(mg.relu(x).numpy(), np.maximum(x.numpy(), 0))  # and one that was not
+    assert threads._started == 1  # the child has a thread of its own
     kept._data[:] = -1
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from minigrad.devices import cpu
+from minigrad.devices import threads as team
 from minigrad.errors import ArgumentError
 from minigrad.jit.bind import Compiled, Plain, bind
 from minigrad.jit.native import Segment, native_of
@@ -195,7 +196,7 @@ def test_large_calls_run_in_parallel_forms_with_the_same_bits(monkeypatch, threa
         for i in range(low, high):
             out[i] = x[i] / 2 + chunk
 
-    monkeypatch.setattr(cpu, "may_run_parallel", lambda: threads > 1)
+    monkeypatch.setattr(team, "count", lambda: threads)
     x = np.arange(1000.0)
     outs = [np.zeros_like(x) for _ in range(3)]
     calls = [Compiled(kernel, 4, work, (4, out, x)) for work, out in zip((0, 1 << 20, 1 << 20), outs)]
@@ -204,8 +205,8 @@ def test_large_calls_run_in_parallel_forms_with_the_same_bits(monkeypatch, threa
     assert (segment._parallel is None) == (threads == 1)
     for out in outs:
         np.testing.assert_array_equal(out, x / 2 + np.arange(1000) // 250)
-    assert not cpu._one_parallel.locked()
-    with cpu._one_parallel:  # another thread is in a parallel form
+    assert not team._one.locked()
+    with team._one:  # another thread is in a parallel form
         outs[1].fill(0)
         segment()
     np.testing.assert_array_equal(outs[1], outs[0])

@@ -115,7 +115,7 @@ def test_the_definition_is_its_own_derivative():
 def one_form_in_float64(request, monkeypatch):
     """Parallel forms are compiled for float32 alone, which halves the time that all this takes."""
     if getattr(request.node, "callspec", SimpleNamespace(params={})).params.get("dtype") is np.float64:
-        monkeypatch.setattr(devices_cpu, "may_run_parallel", lambda: False)
+        monkeypatch.setattr(devices_cpu.threads, "count", lambda: 1)
 
 
 GUARD = 17  # elements on both sides of a buffer that must stay as they are

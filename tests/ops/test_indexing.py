@@ -8,6 +8,7 @@ from numerical_derivatives import check_derivatives
 
 import minigrad as mg
 from minigrad import Tensor, Variable, errors, on_device
+from minigrad.devices.threads import WORDS
 from minigrad.ops.indexing_gathers import _scatter_add, put_p, scatter_add_p, take_p
 from minigrad.ops.indexing_places import flatnonzero_p, is_last_p
 
@@ -210,9 +211,9 @@ def test_scatter_add_sums_in_the_order_of_the_index_on_any_number_of_threads(sha
     compiled = x.reshape(int(np.prod(shape[:axis])), shape[axis], int(np.prod(shape[axis + 1 :])))
     outer, _, inner = compiled.shape
     for parts in (1, 2, 3):
-        for form in (_scatter_add.serial, _scatter_add.parallel):
+        for form, team in ((_scatter_add.serial, ()), (_scatter_add.parallel, (WORDS,))):
             out = np.full((outer, length, inner), np.nan, dtype)
-            form(outer * parts, parts, out, compiled, index)
+            form(outer * parts, *team, parts, out, compiled, index)
             np.testing.assert_array_equal(out.reshape(want.shape), want)
 
 

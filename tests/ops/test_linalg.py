@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.devices import blas, cpu
+from minigrad.devices import blas, cpu, threads
 from minigrad.errors import ShapeError
 from minigrad.ops import linalg, linalg_cpu
 
@@ -126,7 +126,7 @@ def test_products_in_blocks(monkeypatch, small_blocks, a, b, m, n):
             left, right = (np.ascontiguousarray(v.swapaxes(-1, -2)) if t else v for v, t in ((x, tx), (y, ty)))
             fill = linalg_cpu.products(left, right, tx, ty)
             for parallel in (True, False):
-                monkeypatch.setattr(cpu, "may_run_parallel", lambda parallel=parallel: parallel)
+                monkeypatch.setattr(threads, "count", lambda parallel=parallel: 1 + parallel)
                 found.append(np.full(want.shape, np.nan, np.float32))
                 fill(found[-1], left, right)
             np.testing.assert_array_equal(found[-2], found[-1], err_msg=f"{tx} {ty}")

@@ -9,6 +9,7 @@ import pytest
 from minigrad import Tensor, Variable, errors, on_device
 from minigrad.devices import cpu, philox_cpu
 from minigrad.devices.philox_reference import pairs, words
+from minigrad.devices.threads import WORDS
 from minigrad.ops import noise
 from minigrad.ops.generator import advance_p
 
@@ -265,7 +266,7 @@ def test_serial_and_parallel_kernels_agree(chunks, monkeypatch):
     outs = [np.zeros(50_003, np.float32) for _ in range(2)]
     arguments = (start, np.float32(0), np.float32(1))
     philox_cpu.normal32.serial(1, 1, outs[0], *arguments)
-    philox_cpu.normal32.parallel(chunks, chunks, outs[1], *arguments)
+    philox_cpu.normal32.parallel(chunks, WORDS, chunks, outs[1], *arguments)
     assert same_bits(*outs)
     assert cpu.chunks_of(50_003) > 1
 
