@@ -587,3 +587,26 @@ def test_first_call_from_several_threads():
     for value, gradient in results:
         np.testing.assert_allclose(value, a * a + 17.25 * a, rtol=1e-12)
         np.testing.assert_allclose(gradient, a * (2 * a + 17.25), rtol=1e-12)
+
+
+def test_numbers_that_are_equal_are_not_taken_for_each_other():
+    x = mg.tensor([1.0, -1.0])
+    for number in (0.0, -0.0, 0, 0.0):
+        expected = np.array([1.0, -1.0], np.float32) * np.float32(number)
+        got = (x * number).numpy()
+        np.testing.assert_array_equal(np.signbit(got), np.signbit(expected))
+    whole = mg.tensor([1, 2])
+    assert [(whole + n).dtype.name for n in (1, True, 1.0, 1)] == ["int64", "int64", "float64", "int64"]
+    assert [(x.astype(t) * 2.5).dtype.name for t in ("float32", "float64", "float32")] == [
+        "float32",
+        "float64",
+        "float32",
+    ]
+
+
+def test_large_views_that_repeat_or_run_backwards():
+    row, square = normal((1, 512), "float32"), normal((512, 512), "float32")
+    assert square.size > cpu.PARALLEL_WORK
+    x, y = np.broadcast_to(row, square.shape), square[::-1, ::-1]
+    for a, b in [(x, square), (square, x), (y, square), (x, y), (x, x)]:
+        same(mg.subtract(mg.Tensor(a), mg.Tensor(b)).numpy(), a - b)

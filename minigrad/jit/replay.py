@@ -181,7 +181,7 @@ class Replay:
 class _Closed:
     """The place on the tape of a result whose tape was not kept: backward says so rather than finding no gradient."""
 
-    __slots__ = ("edges", "id", "name")
+    __slots__ = ("edges", "id", "name", "needs")
     primitive = "jit"
     outputs = 1
     freed = False
@@ -190,15 +190,13 @@ class _Closed:
         self.id = next_id()
         self.name = name
         self.edges = edges
+        self.needs = tuple(map(bool, edges))
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Any:
         raise GradientError(
             f"backward: {self.name} was replayed by jit, which keeps no tape of what goes on inside; take the gradient "
             "within the jitted function (value_and_grad, or backward), or call the function without jit"
         )
-
-    def release(self) -> None:
-        """Nothing is held."""
 
 
 def closed(x: Tensor, name: str, edges: tuple) -> Tensor:
