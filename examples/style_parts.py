@@ -107,7 +107,7 @@ class Block(nn.Layer):
 
 
 class Transfer(nn.Layer):
-    """Dumoulin et al.'s network: down by strides, residual blocks, up by nearest neighbours.
+    """Dumoulin et al.'s network: down by strides, residual blocks, up by bilinear interpolation, which leaves no grid.
 
     A style is a row of scale and a row of shift in each layer. It is called with the weights of the styles:
     ``network(x, weights=w)``, w of shape (n, styles); one-hot for one.
@@ -118,7 +118,7 @@ class Transfer(nn.Layer):
         self.down = [Block(width, 5, styles), Block(2 * width, 3, styles, 2), Block(4 * width, 3, styles, 2)]
         self.middle = [Block(4 * width, 3, styles, relu=i % 2 == 0) for i in range(2 * residuals)]
         self.up = [Block(2 * width, 3, styles), Block(width, 3, styles)]
-        self.larger = nn.UpSampling2D(2)
+        self.larger = nn.UpSampling2D(2, interpolation="bilinear")
         self.last = Block(3, 5, styles, relu=False)
 
     def call(self, x: mg.Tensor, training: bool, weights: Any = None) -> mg.Tensor:

@@ -237,7 +237,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=experiment.positive, help="channels of the first layer (default 16)")
     parser.add_argument("--levels", type=experiment.positive, default=3, help="of the pyramid that measures styles")
     parser.add_argument("--filters", type=experiment.positive, default=24, help="at each level")
-    parser.add_argument("--content-weight", type=float, default=0.3)
+    parser.add_argument("--content-weight", type=float, default=0.15)
     parser.add_argument("--smoothness", type=float, default=0.5, help="weight of the roughness")
     parser.add_argument("--lr", type=float, default=0.003, help="of what all styles share")
     parser.add_argument("--style-lr", type=float, default=0.02, help="of the vectors of a style")

@@ -10,6 +10,7 @@ from minigrad.dialects import tf1 as tf
 @pytest.fixture(autouse=True)
 def graph():
     with tf.Graph().as_default() as made:
+        tf.set_random_seed(1)
         yield made
 
 

@@ -112,7 +112,14 @@ from minigrad.dialects.tf1.math_ops import (
 )
 from minigrad.dialects.tf1.math_ops import pow_ as pow
 from minigrad.dialects.tf1.scopes import VariableScope, get_variable, get_variable_scope, variable_scope
-from minigrad.dialects.tf1.session import InteractiveSession, Session, get_default_session
+from minigrad.dialects.tf1.session import (
+    ConfigProto,
+    GPUOptions,
+    InteractiveSession,
+    Session,
+    device,
+    get_default_session,
+)
 from minigrad.dialects.tf1.shapes import Dimension, TensorShape
 from minigrad.dialects.tf1.types import bool_ as bool
 from minigrad.dialects.tf1.types import double, float16, float32, float64, half, int8, int16, int32, int64, uint8
@@ -135,7 +142,9 @@ from minigrad_norms import AUTO_REUSE
 
 __all__ = [
     "AUTO_REUSE",
+    "ConfigProto",
     "Dimension",
+    "GPUOptions",
     "Graph",
     "GraphKeys",
     "InteractiveSession",
@@ -168,6 +177,7 @@ __all__ = [
     "control_dependencies",
     "convert_to_tensor",
     "cos",
+    "device",
     "div",
     "divide",
     "double",

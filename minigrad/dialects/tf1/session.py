@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,34 @@ class InteractiveSession(Session):
         if self in sessions:
             sessions.remove(self)
         super().close()
+
+
+class GPUOptions:
+    """Settings of GPUs: kept, and of no effect here."""
+
+    def __init__(self, **settings: Any):
+        self.__dict__.update(settings)
+
+
+class ConfigProto:
+    """Settings of a session: kept, and of no effect here.
+
+    Example:
+        >>> from minigrad.dialects import tf1 as tf
+        >>> config = tf.ConfigProto(allow_soft_placement=True)
+        >>> config.gpu_options.allow_growth = True
+        >>> tf.Session(config=config).close()
+    """
+
+    def __init__(self, **settings: Any):
+        self.gpu_options = GPUOptions()
+        self.__dict__.update(settings)
+
+
+@contextmanager
+def device(device_name_or_function: Any) -> Iterator[None]:
+    """``with tf.device("/cpu:0"): ...``: accepted, and of no effect: all runs on minigrad's own device."""
+    yield
 
 
 class _Default:
