@@ -26,15 +26,18 @@ _HEADS = {
     "invariances": "keeps",
     "central differences": "vjp",
     "complex step": "complex",
+    "Richardson": "along",
     "second order": "2nd",
+    "third order": "3rd",
     "bad input": "errors",
 }
 _CHECK_HELP = """\
 columns: samples (there are enough), infer (promised shapes and dtypes), float32 and float64 (the CPU's kernel against
 the reference), layouts (strided inputs give the same bits), sizes (axes of length 0 and 1), buffers (inputs kept, all
 of the outputs written and nothing else), threads (the same bits from any number), keeps (declared invariances), vjp
-(against central differences), parts (each cotangent and tangent alone), adjoint (jvp against vjp), complex (jvp against
-the complex step), 2nd (the derivative of the vjp), errors (bad inputs get theirs).
+(against central differences), along (against Richardson's extrapolation in a random direction), parts (each cotangent
+and tangent alone), adjoint (jvp against vjp), complex (jvp against the complex step), 2nd and 3rd (the derivatives of
+the vjp; 3rd with --order 3), errors (bad inputs get theirs).
 cells: ok, FAILED, ? (INCONCLUSIVE: the check would not have seen an error), (?) (the same, for a reason that a sample
 gives), - (there is nothing to check).
 exit status: 0 if all passed, 1 if a check failed or was inconclusive, or a plugin is broken, 2 for a wrong command.
@@ -73,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     checker.add_argument(
         "names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all"
     )
-    checker.add_argument("--order", type=int, choices=(1, 2), default=2, help="of derivatives (default 2)")
+    checker.add_argument("--order", type=int, choices=(1, 2, 3), default=2, help="of derivatives (default 2)")
     checker.add_argument("--seed", type=int, default=0, help="of samples and cotangents (default 0)")
     checker.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     warmer = commands.add_parser(

@@ -31,12 +31,15 @@ CHECKS = (
     "threads",
     "invariances",
     "central differences",
+    "Richardson",
     "parts",
     "adjoint",
     "complex step",
     "second order",
+    "third order",
     "bad input",
 )
+_ALIKE = ("Richardson",)  # as central differences
 # Roundings of the largest value: of cut samples little is left, and what is left may be what cancels.
 _SLACK = 64.0
 
@@ -84,13 +87,17 @@ class Case:
         p, sample = self.primitive, self.sample
         found = [_samples(p, self.seed, self.problem)] if sample is None else _of_sample(p, sample, self.seed, order)
         where = self.label if sample is not None else ""
-        reasons = sample.undecided if sample else {}
         report = Report(f"{p.name} ({self.label})")
-        report.results = [
-            r.of(sample=where, reason=reasons.get(r.check, "") if r.verdict == INCONCLUSIVE else "") for r in found
-        ]
+        report.results = [r.of(sample=where, reason=self._reason(r)) for r in found]
         report.seconds = time.perf_counter() - start
         return report
+
+    def _reason(self, result: Result) -> str:
+        """Why a result may be inconclusive, from the sample: what it says of differences it says of all of them."""
+        reasons = self.sample.undecided if self.sample else {}
+        if result.verdict != INCONCLUSIVE or not reasons:
+            return ""
+        return reasons.get(result.check) or (reasons.get("central differences", "") if result.check in _ALIKE else "")
 
 
 def cases(p: Primitive, seed: int = 0) -> list[Case]:
