@@ -1,4 +1,4 @@
-"""The command line: ``python -m minigrad info | check | warmup``."""
+"""The command line: ``python -m minigrad info | check | study | warmup``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from minigrad import plugins, primitive
 from minigrad.errors import ArgumentError
 from minigrad.gradcheck.primitives import CHECKS, check_primitive
 from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Report
+from minigrad.gradcheck.study import command
 from minigrad.plugins import Plugin
 from minigrad.primitive import Primitive
 
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals that don't know ⟨ or ∂
     try:
-        status = {"info": _info, "check": _check, "warmup": _warmup}[options.command](options)
+        status = {"info": _info, "check": _check, "study": _study, "warmup": _warmup}[options.command](options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
@@ -87,6 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     warmer.add_argument("names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all")
     warmer.add_argument("--parallel", action="store_true", help="also the forms for several threads: takes longer")
     warmer.add_argument("--processes", type=int, metavar="N", help="how many to share the work (default: all cores)")
+    student = commands.add_parser(
+        "study",
+        help="the gradient-check study: a page and JSON",
+        description="Study gradient checks over primitives: errors against steps and sizes, roundings, times, and "
+        "which planted faults our check and those of torch, jax and autograd catch.",
+    )
+    student.add_argument(
+        "names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all"
+    )
+    command.add_options(student)
     return parser
 
 
@@ -124,6 +135,18 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(json.dumps(_as_json(options, reports, broken), indent=1, allow_nan=False) + "\n")
     return 1 if undone or broken else 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    try:
+        subjects, broken = _subjects(options.names)
+        status = command.study(options, subjects)
+    except (ArgumentError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for plugin in broken:
+        print(plugin.error)
+    return 1 if broken else status
 
 
 def _warmup(options: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ SCHEMES = {
 }
 
 
-def derivative(f: Line, scheme: str = "central", *, noise: float, scale: float = 1.0) -> Estimate:
+def derivative(f: Line, scheme: str = "central", *, noise: float, scale: float = 1.0, eps: float = _EPS) -> Estimate:
     """f'(0) by a scheme, with the step where truncation and rounding balance.
 
     The truncation c·h^p is measured: |D(2h) − D(h)| = c·h^p·(2^p − 1). That gives the step where c·h^p + a·noise/h is
@@ -67,6 +67,7 @@ def derivative(f: Line, scheme: str = "central", *, noise: float, scale: float =
         scheme: ``"forward"``, ``"central"``, ``"fourth-order"`` or ``"Richardson"``.
         noise: how far rounding moves f.
         scale: over which f changes by as much as its size.
+        eps: of the arithmetic in which f is computed, for the first step.
 
     Example:
         >>> import math
@@ -83,7 +84,7 @@ def derivative(f: Line, scheme: str = "central", *, noise: float, scale: float =
             best = min(best, _richardson(f, noise, shrink * scale), key=lambda found: found.bound)
         return best
     s = SCHEMES[scheme]
-    h = _power_of_two(scale * _EPS ** (1 / (s.order + 1)))
+    h = _power_of_two(scale * eps ** (1 / (s.order + 1)))
     least: Estimate | None = None
     for _ in range(4):
         with np.errstate(all="ignore"):

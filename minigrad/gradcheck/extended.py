@@ -23,7 +23,7 @@ def extended_precision(subject: Subject) -> Result:
     check = "extended precision"
     if float(np.finfo(np.float64).eps) <= _EPS:
         return _undecided(check, "this platform has no floats longer than float64", subject.seed)
-    values = [a.astype(np.longdouble) if i in subject.wrt else a for i, a in enumerate(subject.values)]
+    values = subject.narrowed(np.longdouble)
     cotangents = [w.astype(np.longdouble) for w in subject.cotangents]
     try:
         with on_device("reference"):

@@ -59,6 +59,7 @@ def check(
     constant: Sequence[int] = (),
     held: Callable | None = None,
     checks: Sequence[str] | str | None = None,
+    wide: Sequence[int] = (),
 ) -> Report:
     """Check derivatives of a function of tensors.
 
@@ -88,6 +89,7 @@ def check(
         held: `fn` again, with values that `fn` computes and holds constant (`detach`) as the constants that they are
             at these arguments; it serves as truth for all orders. Without it differences would see them move.
         checks: names of checks, or ``"all"``.
+        wide: the positions of arguments that stay float64 in the check of float32.
 
     Raises:
         ArgumentError: if no argument is a float, one is not finite, `order` is not 1 to 3, or a check is not known.
@@ -106,7 +108,15 @@ def check(
     names = _chosen(checks)
     start = time.perf_counter()
     subject = Subject(
-        fn, args, seed=seed, constant=constant, truth=numeric, held=held, analytic=analytic, second_on=second_on
+        fn,
+        args,
+        seed=seed,
+        constant=constant,
+        truth=numeric,
+        held=held,
+        analytic=analytic,
+        second_on=second_on,
+        wide=wide,
     )
     report = Report(name or str(getattr(fn, "__name__", "function")))
     try:

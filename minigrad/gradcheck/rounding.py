@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import autodiff
-from minigrad.errors import GradientError
+from minigrad.errors import DTypeError, GradientError
 from minigrad.gradcheck.result import INCONCLUSIVE, Result, compare
 from minigrad.gradcheck.subject import Subject
 from minigrad.primitive import Primitive, on_device
@@ -28,7 +28,11 @@ def float32(subject: Subject) -> Result:
     arithmetic: Vignes 1974; Parker 1997.)
     """
     twin, narrow, cotangents = _narrowed(subject)
-    got = [g.astype(np.float64) for g in gradients(narrow, subject, cotangents)]
+    try:
+        got = [g.astype(np.float64) for g in gradients(narrow, subject, cotangents)]
+    except DTypeError as error:
+        reason = f"the function takes no float32: {error}"
+        return Result("float32", INCONCLUSIVE, detail=reason, reason=reason, seed=subject.seed)
     expected, moved = truth_and_rounding(twin, cotangents, np.dtype(np.float32), subject.seed)
     eps = float(np.finfo(np.float32).eps)
     size = max((float(np.max(np.abs(e), initial=0.0)) for e in expected), default=0.0)
@@ -45,7 +49,7 @@ def float32(subject: Subject) -> Result:
 
 def _narrowed(subject: Subject) -> tuple[Subject, list[np.ndarray | None], list[np.ndarray]]:
     """The subject at the float32 numbers nearest to its own, these in float32, and such cotangents in float64."""
-    narrow = [a.astype(np.float32) if i in subject.wrt else a for i, a in enumerate(subject.values)]
+    narrow = subject.narrowed(np.float32)
     wide = [a.astype(np.float64) if i in subject.wrt else a for i, a in enumerate(narrow)]
     return subject.at(wide), narrow, [w.astype(np.float32).astype(np.float64) for w in subject.cotangents]
 

@@ -30,6 +30,7 @@ class Subject:
         analytic: whether `truth` takes complex numbers.
         second_on: the device for derivatives of second order and up.
         seed: of all that is random.
+        wide: the positions of arguments that stay in float64 where the others are narrowed.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Subject:
         held: Callable | None = None,
         analytic: bool = False,
         second_on: str = "cpu",
+        wide: Sequence[int] = (),
     ):
         if not callable(fn):
             raise ArgumentTypeError(f"check: fn is {fn!r}, expected a function of tensors")
@@ -60,14 +62,22 @@ class Subject:
             if not np.isfinite(self.values[i]).all():
                 raise ArgumentError(f"check: argument {i} holds NaN or infinity, where nothing has a derivative")
         self.analytic, self.second_on, self.seed = analytic, second_on, seed
+        self.wide = frozenset(wide)
         self.names = [f"argument {i}" for i in self.wrt]
 
     def at(self, values: Sequence[np.ndarray | None]) -> Subject:
         """The same function at another point."""
         other = object.__new__(Subject)
-        kept = ("fn", "truth", "held", "has_truth_of_its_own", "wrt", "analytic", "second_on", "seed", "names")
+        kept = ("fn", "truth", "held", "has_truth_of_its_own", "wrt", "analytic", "second_on", "seed", "names", "wide")
         other.__dict__.update({name: self.__dict__[name] for name in kept}, values=list(values))
         return other
+
+    def narrowed(self, dtype: Any) -> list[Any]:
+        """The values with their floats in another dtype, but for the wide ones, which are never narrowed."""
+        dtype = np.dtype(dtype)
+        longer = dtype.itemsize >= 8
+        return [a.astype(dtype) if i in self.wrt and (longer or i not in self.wide) else a
+                for i, a in enumerate(self.values)]  # fmt: skip
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -147,6 +157,7 @@ class Subject:
             seed=self.seed,
             held=None if self.held is self.fn else self._pulled_by(self.held, len(args)),
             second_on=self.second_on,
+            wide=[n for n, i in enumerate(self.wrt) if i in self.wide],
         )
         other.names = [*self.names, *[f"cotangent {i}" for i in range(len(shapes))]]
         other.rng = rng
