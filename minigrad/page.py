@@ -22,7 +22,7 @@ td.good { background: #2a25; } td.bad { background: #d325; } td.open { backgroun
 """.strip()
 
 
-def document(title: str, sections: dict[str, str], opening: str = "") -> str:
+def document(title: str, sections: dict[str, str], opening: str = "", width: str = "66rem") -> str:
     """A page of sections, each with its heading, and links to them below the title and the `opening`, which is HTML."""
     links = " · ".join(f'<a href="#{escape(_id(name), quote=True)}">{escape(name)}</a>' for name in sections)
     body = "\n".join(
@@ -32,7 +32,7 @@ def document(title: str, sections: dict[str, str], opening: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE.replace('66rem', width)}\n</style>\n</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n{opening}<p>{links}</p>\n{body}\n</body>\n</html>\n"
     )
 

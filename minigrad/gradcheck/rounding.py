@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import autodiff
 from minigrad.errors import DTypeError, GradientError
 from minigrad.gradcheck.result import INCONCLUSIVE, Result, compare
-from minigrad.gradcheck.subject import Subject
+from minigrad.gradcheck.subject import Subject, is_float
 from minigrad.primitive import Primitive, on_device
 from minigrad.tape import state
 from minigrad.tensor import Tensor
@@ -50,7 +50,7 @@ def float32(subject: Subject) -> Result:
 def _narrowed(subject: Subject) -> tuple[Subject, list[np.ndarray | None], list[np.ndarray]]:
     """The subject at the float32 numbers nearest to its own, these in float32, and such cotangents in float64."""
     narrow = subject.narrowed(np.float32)
-    wide = [a.astype(np.float64) if i in subject.wrt else a for i, a in enumerate(narrow)]
+    wide = [a.astype(np.float64) if is_float(a) else a for a in narrow]
     return subject.at(wide), narrow, [w.astype(np.float32).astype(np.float64) for w in subject.cotangents]
 
 

@@ -75,9 +75,8 @@ class Subject:
     def narrowed(self, dtype: Any) -> list[Any]:
         """The values with their floats in another dtype, but for the wide ones, which are never narrowed."""
         dtype = np.dtype(dtype)
-        longer = dtype.itemsize >= 8
-        return [a.astype(dtype) if i in self.wrt and (longer or i not in self.wide) else a
-                for i, a in enumerate(self.values)]  # fmt: skip
+        kept = self.wide if dtype.itemsize < 8 else ()
+        return [a.astype(dtype) if is_float(a) and i not in kept else a for i, a in enumerate(self.values)]
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -130,7 +129,8 @@ class Subject:
     def direction(self, i: int, rng: np.random.Generator) -> np.ndarray:
         """A random direction for an argument, each element in proportion to its size."""
         a = np.abs(self.values[i])
-        return rng.standard_normal(a.shape) * np.maximum(a, 1e-2 * max(float(np.max(a, initial=0.0)), 1.0))
+        size = np.maximum(a, 1e-2 * max(float(np.max(a, initial=0.0)), 1.0))
+        return np.asarray(rng.standard_normal(a.shape) * size)
 
     def on_floats(self, fn: Callable) -> Callable:
         """`fn` as a function of its floating-point arguments alone."""
@@ -186,6 +186,11 @@ def as_array_function(fn: Callable) -> ArrayFunction:
         return [t._data for t in (result if isinstance(result, tuple) else (result,))]
 
     return wrapped
+
+
+def is_float(a: Any) -> bool:
+    """Whether it is an array of floats, rather than of something else, or None."""
+    return a is not None and a.dtype.kind == "f"
 
 
 def zero_mean(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -59,7 +59,7 @@ class Weighted:
         def line(t: float) -> Any:
             moved: list[Any] = list(self.args)
             for i, u in directions.items():
-                moved[i] = np.asarray(moved[i] + t * u)
+                moved[i] = np.asarray(moved[i] + t * u, moved[i].dtype)
             return self(moved)
 
         return line

@@ -39,6 +39,11 @@ def study():
     return found
 
 
+@pytest.fixture(scope="module")
+def written(study, tmp_path_factory):
+    return report.write(study, tmp_path_factory.mktemp("study") / "new")
+
+
 @pytest.fixture
 def registry():
     before = primitive.registered()
@@ -120,13 +125,15 @@ def test_the_condition_of_what_is_known():
 
 def test_roundings_are_in_units_in_the_last_place():
     true = np.array([1.0, 1.9, 1e-9])
-    largest, element = measures._in_units(np.array([0.0, 2.0**-23, 2.0**-23]), true, np.dtype("float32"))
+    largest, element = measures._in_units(np.array([0.0, 2.0**-23, 2.0**-23]), true, np.dtype("float32"), 1.9)
     assert (largest, element) == (1.0, 1.0)
-    assert measures._in_units(np.array([0.0]), np.array([0.0]), np.dtype("float32")) == (0.0, 0.0)
+    kind = np.dtype("float32")
+    assert measures._in_units(np.array([0.0]), np.array([0.0]), kind, 0.0) == (0.0, 0.0)
+    assert measures._in_units(np.array([2.0**-23]), np.array([1e-20]), kind, 1.0) == (1.0, 0.0)  # nothing but rounding
 
 
-def test_the_page_has_the_numbers_of_the_json(study, tmp_path):
-    path, numbers = report.write(study, tmp_path / "new")
+def test_the_page_has_the_numbers_of_the_json(written):
+    path, numbers = written
     assert sorted(p.name for p in path.parent.iterdir()) == ["study.html", "study.json"]
     compare(Page(path.read_text(encoding="utf-8")), json.loads(numbers.read_text(encoding="utf-8")))
 
@@ -159,11 +166,11 @@ def compare(page, kept):
     assert len(page.images) == len(pictures.PICTURES)
 
 
-def test_the_page_in_a_browser(study, tmp_path):
+def test_the_page_in_a_browser(written, tmp_path):
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium here")
-    path, numbers = report.write(study, tmp_path)
+    path, numbers = written
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += [
         "--disable-background-networking",
@@ -176,7 +183,8 @@ def test_the_page_in_a_browser(study, tmp_path):
     compare(Page(done.stdout), json.loads(numbers.read_text(encoding="utf-8")))
 
 
-def test_a_fault_leads_the_page_and_fails_the_command(registry, tmp_path, capsys):
+def test_a_fault_leads_the_page_and_fails_the_command(registry, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # pictures take seconds
     square(slope=2.001)
     arguments = ["study", "planted", "mg::exp", "--seeds", "0", "--processes", "1", "--out", str(tmp_path)]
     assert main(arguments) == 1

@@ -55,6 +55,8 @@ FAULTS = (
     Fault("other bits each time", "the gradient of x changes by 1e-12 from run to run", "memory"),
 )
 NAMES = tuple(f.name for f in FAULTS)
+#: The fault for which the function that is checked is another: the sum of y.
+SUMMED = "hidden by a sum"
 
 
 def forward(lib: Words, x: Any, gamma: Any, beta: Any) -> Any:
@@ -83,7 +85,7 @@ class Gradient:
         dy, dvar = ct[:, :-1], ct[:, -1:]
         h = dy * (lib.detach(gamma) if fault == "second order" else gamma)
         inner = lib.sum(h * centred, axis=1, keepdims=True) * rstd * rstd * rstd * -0.5
-        if fault in ("dropped term", "hidden by a sum"):
+        if fault in ("dropped term", SUMMED):
             inner = inner * 0
         slope = inner if fault == "missing cotangent" else inner + dvar
         dc = h * rstd + slope * centred * (2 / (n if fault == "biased for unbiased" else n - 1))

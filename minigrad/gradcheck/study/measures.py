@@ -15,7 +15,7 @@ from minigrad.gradcheck.function import CHECKS, USUAL, check
 from minigrad.gradcheck.primitives import as_function, check_primitive, has_derivative
 from minigrad.gradcheck.result import Report, Result
 from minigrad.gradcheck.rounding import gradients, truth_and_rounding
-from minigrad.gradcheck.subject import Subject, as_array_function
+from minigrad.gradcheck.subject import Subject, as_array_function, is_float
 from minigrad.gradcheck.weighted import Weighted
 from minigrad.primitive import Primitive, Sample, on_device
 from minigrad.tensor import Tensor
@@ -103,7 +103,7 @@ def _curves(p: Primitive, sample: Sample, seed: int) -> dict[str, Any] | None:
         values = subject.narrowed(dtype)
         ways = {i: u.astype(values[i].dtype) for i, u in directions.items()}
         # The truth at the numbers that the dtype holds.
-        at = subject.at([a if a is None or a.dtype.kind != "f" else a.astype(np.float64) for a in values])
+        at = subject.at([a.astype(np.float64) if is_float(a) else a for a in values])
         with on_device("reference"):
             pulled = gradients(at.values, at, at.cotangents)
         true = float(sum(np.sum(g * ways[i].astype(np.float64)) for i, g in zip(at.wrt, pulled)))
@@ -112,19 +112,16 @@ def _curves(p: Primitive, sample: Sample, seed: int) -> dict[str, Any] | None:
             continue
         cotangents = [w.astype(dtype) for w in at.cotangents]
         phi = Weighted(as_array_function(subject.truth), values, at.wrt, cotangents, seed, float(np.finfo(dtype).eps))
-        line = _in(phi.along(ways), dtype)
+        along = phi.along(ways)
         eps = float(np.finfo(dtype).eps)
-        found[dtype] = {scheme: _curve(line, scheme, true, size, phi.noise, eps) for scheme in SCHEMES}
+        found[dtype] = {scheme: _curve(along, scheme, true, size, phi.noise, eps) for scheme in SCHEMES}
     return found
 
 
-def _in(line: Callable[[Any], Any], dtype: str) -> Callable[[float], Any]:
-    """A line whose parameter is of a dtype: float64 would widen what it is added to."""
-    kind = np.dtype(dtype).type
-    return lambda t: np.float64(line(kind(t)))
+def _curve(along: Callable, scheme: str, true: float, size: float, noise: float, eps: float) -> dict[str, Any]:
+    def line(t: float) -> np.float64:
+        return np.float64(along(t))  # or dividing by the step would round once more
 
-
-def _curve(line: Callable, scheme: str, true: float, size: float, noise: float, eps: float) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         errors = [abs(float(SCHEMES[scheme](line, h)) - true) / size for h in _STEPS]
     best = int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0
@@ -148,7 +145,7 @@ def _condition(subject: Subject) -> dict[str, float]:
         delta, rng, moved, size = 1e-7, np.random.default_rng((subject.seed, 12)), 0.0, 0.0
         for _ in range(4):
             values = [
-                a * (1 + delta * rng.choice([-1.0, 1.0], a.shape)) if i in subject.wrt else a
+                np.asarray(a * (1 + delta * rng.choice([-1.0, 1.0], a.shape))) if i in subject.wrt else a
                 for i, a in enumerate(subject.values)
             ]
             for g, h in zip(pulled, gradients(values, subject, subject.cotangents)):
@@ -180,14 +177,15 @@ def _ulps(subject: Subject, dtype: str, seed: int, device: str = "cpu") -> dict[
     with on_device(device):
         got = gradients(narrow, subject, cotangents)
     longer = np.float64 if kind == np.float32 else np.longdouble
-    wide = [a.astype(longer) if i in subject.wrt else a for i, a in enumerate(narrow)]
+    wide = [a.astype(longer) if is_float(a) else a for a in narrow]
     with on_device("reference"):
         true = gradients(wide, subject, [w.astype(longer) for w in cotangents])
+    overall = max((float(np.max(np.abs(t[np.isfinite(t)]), initial=0.0)) for t in true), default=0.0)
     explained = 0.0
     if kind == np.float32:
         _, moved = truth_and_rounding(subject.at(wide), [w.astype(np.float64) for w in cotangents], kind, seed)
-        explained = max((_in_units(m, t, kind)[0] for m, t in zip(moved, true)), default=0.0)
-    pairs = [_in_units(g.astype(longer) - t, t, kind) for g, t in zip(got, true)]
+        explained = max((_in_units(m, t, kind, overall)[0] for m, t in zip(moved, true)), default=0.0)
+    pairs = [_in_units(g.astype(longer) - t, t, kind, overall) for g, t in zip(got, true)]
     return {
         "largest": max((a for a, _ in pairs), default=0.0),
         "element": max((b for _, b in pairs), default=0.0),
@@ -195,18 +193,23 @@ def _ulps(subject: Subject, dtype: str, seed: int, device: str = "cpu") -> dict[
     }
 
 
-def _in_units(error: np.ndarray, true: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
-    """The largest error in units in the last place of the largest value, and of each element's own."""
+def _in_units(error: np.ndarray, true: np.ndarray, dtype: np.dtype, overall: float) -> tuple[float, float]:
+    """The largest error in units in the last place of the largest value, and of each element's own.
+
+    Where all of `true` is 0 but for rounding, the largest value is the `overall` one, of all gradients.
+    """
     error, true = np.abs(error).astype(np.float64), np.abs(true).astype(np.float64)
     usable = np.isfinite(error) & np.isfinite(true)
-    if not usable.any() or not true[usable].max() > 0:
+    if not usable.any() or not overall > 0:
         return 0.0, 0.0
-    largest = true[usable].max()
+    largest = float(true[usable].max())
+    if largest < 1e-2 * np.finfo(dtype).eps * overall:
+        largest = overall
     seen = usable & (true > 1e-3 * largest)
     with np.errstate(over="ignore"):
         units = np.spacing(true.astype(dtype)).astype(np.float64)
         unit = float(np.spacing(dtype.type(largest)))
-    return float(error[usable].max() / unit), float(np.max(error[seen] / units[seen]))
+    return float(error[usable].max() / unit), float(np.max(error[seen] / units[seen], initial=0.0))
 
 
 def _second_order(p: Primitive, sample: Sample, seed: int) -> dict[str, Any]:

@@ -22,13 +22,16 @@ _OFFENDERS = 25
 def write(study: Study, folder: Path) -> tuple[Path, Path]:
     """Write study.html and study.json into a folder, each aside first and then renamed; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "study.html", folder / "study.json"
-    text = json.dumps(finite(study), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    for path, content in zip(paths, (html(study), text)):
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(content, encoding="utf-8")
-        os.replace(aside, path)
-    return paths
+    shown, numbers = folder / "study.html", folder / "study.json"
+    _place(numbers, json.dumps(finite(study), indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    _place(shown, html(study))
+    return shown, numbers
+
+
+def _place(path: Path, content: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(content, encoding="utf-8")
+    os.replace(aside, path)
 
 
 def finite(value: Any) -> Any:
@@ -54,7 +57,10 @@ def html(study: Study) -> str:
         "How to see it again": _commands(study),
     }
     return page.document(
-        "The gradient-check study", {name: body for name, body in sections.items() if body}, _opening(study)
+        "The gradient-check study",
+        {name: body for name, body in sections.items() if body},
+        _opening(study),
+        width="86rem",
     )
 
 

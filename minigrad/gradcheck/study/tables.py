@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from minigrad.gradcheck.primitives import CHECKS as BATTERY
 from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED
 
 Study = dict[str, Any]
@@ -15,7 +16,7 @@ def columns(study: Study) -> list[str]:
     found: dict[str, None] = {}
     for primitive in study["primitives"]:
         found.update(dict.fromkeys(primitive["checks"]))
-    return list(found)
+    return sorted(found, key=lambda c: BATTERY.index(c) if c in BATTERY else len(BATTERY))
 
 
 def share(result: dict[str, Any]) -> float:
