@@ -22,6 +22,7 @@ NAMES = (
     "style_transfer",
     "tf_batch_norm",
     "mlp10",
+    "gradcheck_study",
 )
 
 

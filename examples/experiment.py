@@ -16,6 +16,7 @@ import numpy as np
 from minigrad import data
 from minigrad.data import Dataset
 from minigrad.errors import DataError, MinigradError
+from minigrad.page import cell
 
 #: Of the lines in pictures.
 COLOURS = ("#1f78b4", "#d95f02", "#1b9e77", "#e7298a", "#7570b3", "#66a61e")
@@ -39,15 +40,6 @@ class Table:
             first, *others = (text.rjust(width) for text, width in zip(row, widths))
             lines.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
         return "\n".join([*lines, *([self.note] if self.note else [])])
-
-
-def cell(value: Any) -> str:
-    """A value as a table shows it: four decimals up to 1, four digits up to 1000, and nothing for None."""
-    if value is None:
-        return ""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4f}" if abs(value) <= 1 else f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 @dataclass

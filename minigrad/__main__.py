@@ -1,4 +1,4 @@
-"""The command line: ``python -m minigrad info | check | warmup``."""
+"""The command line: ``python -m minigrad info | check | study | warmup``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from minigrad import plugins, primitive
 from minigrad.errors import ArgumentError
 from minigrad.gradcheck.primitives import CHECKS, check_primitive
 from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Report
+from minigrad.gradcheck.study import command
 from minigrad.plugins import Plugin
 from minigrad.primitive import Primitive
 
@@ -26,15 +27,18 @@ _HEADS = {
     "invariances": "keeps",
     "central differences": "vjp",
     "complex step": "complex",
+    "Richardson": "along",
     "second order": "2nd",
+    "third order": "3rd",
     "bad input": "errors",
 }
 _CHECK_HELP = """\
 columns: samples (there are enough), infer (promised shapes and dtypes), float32 and float64 (the CPU's kernel against
 the reference), layouts (strided inputs give the same bits), sizes (axes of length 0 and 1), buffers (inputs kept, all
 of the outputs written and nothing else), threads (the same bits from any number), keeps (declared invariances), vjp
-(against central differences), parts (each cotangent and tangent alone), adjoint (jvp against vjp), complex (jvp against
-the complex step), 2nd (the derivative of the vjp), errors (bad inputs get theirs).
+(against central differences), along (against Richardson's extrapolation in a random direction), parts (each cotangent
+and tangent alone), adjoint (jvp against vjp), complex (jvp against the complex step), 2nd and 3rd (the derivatives of
+the vjp; 3rd with --order 3), errors (bad inputs get theirs).
 cells: ok, FAILED, ? (INCONCLUSIVE: the check would not have seen an error), (?) (the same, for a reason that a sample
 gives), - (there is nothing to check).
 exit status: 0 if all passed, 1 if a check failed or was inconclusive, or a plugin is broken, 2 for a wrong command.
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals that don't know ⟨ or ∂
     try:
-        status = {"info": _info, "check": _check, "warmup": _warmup}[options.command](options)
+        status = {"info": _info, "check": _check, "study": _study, "warmup": _warmup}[options.command](options)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader, `head` for one, has seen enough
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     checker.add_argument(
         "names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all"
     )
-    checker.add_argument("--order", type=int, choices=(1, 2), default=2, help="of derivatives (default 2)")
+    checker.add_argument("--order", type=int, choices=(1, 2, 3), default=2, help="of derivatives (default 2)")
     checker.add_argument("--seed", type=int, default=0, help="of samples and cotangents (default 0)")
     checker.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     warmer = commands.add_parser(
@@ -84,6 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     warmer.add_argument("names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all")
     warmer.add_argument("--parallel", action="store_true", help="also the forms for several threads: takes longer")
     warmer.add_argument("--processes", type=int, metavar="N", help="how many to share the work (default: all cores)")
+    student = commands.add_parser(
+        "study",
+        help="the gradient-check study: a page and JSON",
+        description="Study gradient checks over primitives: errors against steps and sizes, roundings, times, and "
+        "which planted faults our check and those of torch, jax and autograd catch.",
+    )
+    student.add_argument(
+        "names", nargs="*", metavar="NAME", help="namespaces (mg) or primitives (mg::exp); default all"
+    )
+    command.add_options(student)
     return parser
 
 
@@ -121,6 +135,18 @@ def _check(options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(json.dumps(_as_json(options, reports, broken), indent=1, allow_nan=False) + "\n")
     return 1 if undone or broken else 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    try:
+        subjects, broken = _subjects(options.names)
+        status = command.study(options, subjects)
+    except (ArgumentError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for plugin in broken:
+        print(plugin.error)
+    return 1 if broken else status
 
 
 def _warmup(options: argparse.Namespace) -> int:

@@ -27,18 +27,20 @@ buffers                      Inputs keep their values, outputs share no memory w
 threads                      The same bits from a second run, from 1 thread and all, and for any order of chunks.
 invariances                  What samples declare that the primitive keeps, as `minigrad.Invariance`.
 central differences          The reverse rule against differences of the reference, with a measured error bound.
+Richardson                   The reverse rule in a random direction, to ten digits and more.
 parts                        Each cotangent, needed input and tangent alone gives its part of the whole; None is zero;
                              cotangents of any layout; derivatives have the shapes and dtypes of what they belong to.
 adjoint                      The forward rule against the reverse rule: ⟨Jv, w⟩ = ⟨v, Jᵀw⟩.
 complex step                 The forward rule against the complex step, where the reference is analytic.
 second order                 The derivative of the reverse rule against differences.
+third order                  The derivative of that, with ``order=3``.
 bad input                    Bad samples get the error and the message that they name.
 ============================ ========================================================================================
 
 A check knows what it could not have seen, and says INCONCLUSIVE where its tolerance is not well below its signal. That
 is a failure too, unless the sample gives the reason (`Sample.undecided`); then the test is reported as skipped, with
-the reason. A failure names the primitive, the sample, the check, the place of the worst element, both values there, and
-the seed that brings them back.
+the reason; one for central differences holds for Richardson's too. A failure names the primitive, the sample, the
+check, the place of the worst element, both values there, and the seed that brings them back.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def conformance(
         namespace: whose primitives; the plugin is loaded if it has to be.
         only: names of primitives to leave it at.
         seed: of samples, cotangents and tangents.
-        order: of derivatives, 1 or 2.
+        order: of derivatives, 1 to 3.
 
     Raises:
         ArgumentError: if there is no such namespace or primitive.

@@ -1,116 +1,135 @@
-"""Numerical derivatives: central differences with a measured error bound, and the complex step."""
+"""Difference formulas for f'(0): forward, central, fourth-order and Richardson, with a step chosen by its error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import sqrt
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _EPS = float(np.finfo(np.float64).eps)
-_BASE = _EPS ** (1 / 5)  # the best step for a fourth-order difference of a function of unit scale
-_COMPLEX_STEP = 1e-40
+_LEVELS = 7  # of Richardson's table
+_SHRINKS = (2.0**-4, 2.0**-9, 2.0**-14)
+_SAFETY = 4.0
 
-#: A function from arrays to arrays.
-ArrayFunction = Callable[..., Sequence[np.ndarray]]
+#: A real function of one real variable.
+Line = Callable[[float], Any]
 
 
-class Weighted:
-    """φ(args) = Σ⟨cotangent, fn(args)⟩, whose gradient reverse mode computes, and what rounding does to it.
+class Estimate(NamedTuple):
+    """A derivative, a bound of its error, the step it was taken with, and what the bound is made of."""
 
-    Attributes:
-        size: Σ|cotangent·fn|, the size of φ's terms.
-        noise: how far rounding moves φ: half a unit in the last place of its terms, or what is measured where terms
-            cancel inside `fn`.
+    value: float
+    bound: float
+    step: float
+    truncation: float
+    rounding: float
+
+
+class Scheme(NamedTuple):
+    """Σ weight·f(offset·h)/h, whose truncation is c·h^order and whose rounding is `amplification`·noise/h."""
+
+    name: str
+    order: int
+    offsets: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def __call__(self, f: Line, h: float) -> Any:
+        return sum(w * f(k * h) for k, w in zip(self.offsets, self.weights)) / h
+
+    @property
+    def amplification(self) -> float:
+        return sum(map(abs, self.weights))
+
+    def best_step(self, c: float, noise: float) -> float:
+        """Where c·h^p + a·noise/h is least: (a·noise/(p·c))^(1/(p+1))."""
+        return float((self.amplification * noise / (self.order * c)) ** (1 / (self.order + 1)))
+
+
+SCHEMES = {
+    s.name: s
+    for s in (
+        Scheme("forward", 1, (0, 1), (-1.0, 1.0)),
+        Scheme("central", 2, (-1, 1), (-0.5, 0.5)),
+        Scheme("fourth-order", 4, (1, -1, 2, -2), (2 / 3, -2 / 3, -1 / 12, 1 / 12)),  # in pairs, equal values cancel
+    )
+}
+
+
+def derivative(f: Line, scheme: str = "central", *, noise: float, scale: float = 1.0, eps: float = _EPS) -> Estimate:
+    """f'(0) by a scheme, with the step where truncation and rounding balance.
+
+    The truncation c·h^p is measured: |D(2h) − D(h)| = c·h^p·(2^p − 1). That gives the step where c·h^p + a·noise/h is
+    least; one or two rounds find it. Where the two differ by rounding alone, steps grow.
+
+    Args:
+        f: the function of one variable.
+        scheme: ``"forward"``, ``"central"``, ``"fourth-order"`` or ``"Richardson"``.
+        noise: how far rounding moves f.
+        scale: over which f changes by as much as its size.
+        eps: of the arithmetic in which f is computed, for the first step.
+
+    Example:
+        >>> import math
+        >>> from minigrad.gradcheck.differences import derivative
+        >>> found = derivative(math.exp, "central", noise=1e-16)
+        >>> abs(found.value - 1) <= found.bound < 1e-9
+        True
     """
-
-    def __init__(
-        self,
-        fn: ArrayFunction,
-        args: Sequence[np.ndarray | None],
-        wrt: Sequence[int],
-        cotangents: Sequence[np.ndarray],
-        seed: int = 0,
-    ):
-        self.fn, self.args, self.wrt, self.cotangents = fn, list(args), list(wrt), cotangents
+    if scheme == "Richardson":
+        best = _richardson(f, noise, scale)
+        for shrink in _SHRINKS:  # where f changes faster than that, or has a kink nearby
+            if best.truncation <= _SAFETY * best.rounding:
+                break
+            best = min(best, _richardson(f, noise, shrink * scale), key=lambda found: found.bound)
+        return best
+    s = SCHEMES[scheme]
+    h = _power_of_two(scale * eps ** (1 / (s.order + 1)))
+    least: Estimate | None = None
+    for _ in range(4):
         with np.errstate(all="ignore"):
-            self.size = float(sum(np.sum(np.abs(w * y)) for w, y in zip(cotangents, fn(*args))))
-        self.noise = max(_EPS * self.size, self._measured_noise(np.random.default_rng(seed)))
-
-    def __call__(self, values: Sequence[np.ndarray | None]) -> float:
-        with np.errstate(all="ignore"):
-            return float(sum(np.sum(w * y) for w, y in zip(self.cotangents, self.fn(*values))))
-
-    def gradient(self, most: int | None = None, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The gradient by central differences, and bounds of its errors.
-
-        At each element D(h) = (φ(x+h) − φ(x−h))/2h is taken at h and 2h. Their extrapolation (4D(h) − D(2h))/3 is of
-        fourth order; the error of D(h) itself, |D(h) − D(2h)|/3, bounds its truncation from above, and noise/h what
-        rounding does. Where the two one-sided slopes differ and do not meet as h shrinks there is a kink, and their
-        difference is added. With `most`, so many elements of each argument are measured, drawn at random; the others'
-        bounds are infinite.
-        """
-        rng = np.random.default_rng(seed)
-        values = [None if a is None else np.array(a) for a in self.args]
-        middle = self(values)
-        grads, bounds = [], []
-        for i in self.wrt:
-            x = np.asarray(values[i])
-            values[i] = x
-            grad, bound = np.zeros(x.shape), np.full(x.shape, np.inf)
-            chosen = np.arange(x.size) if most is None else rng.permutation(x.size)[:most]
-            for at in zip(*np.unravel_index(chosen, x.shape)) if x.ndim else [()]:
-                grad[at], bound[at] = self._slope(values, x, at, middle)
-            grads.append(grad)
-            bounds.append(bound)
-        return grads, bounds
-
-    def _slope(self, values: list, x: np.ndarray, at: tuple, middle: float) -> tuple[float, float]:
-        centre = x[at]
-        # A power of two, so that x ± h and their difference are exact where x has room.
-        h = float(2.0 ** np.round(np.log2(_BASE * max(abs(float(centre)), 1e-2))))
-        slopes, jumps = [], []
-        for step in (h, 2 * h):
-            x[at] = centre + step
-            above = self(values)
-            x[at] = centre - step
-            below = self(values)
-            slopes.append((above - below) / (2 * step))
-            jumps.append(abs(above - 2 * middle + below) / step)
-        x[at] = centre
-        bound = abs(slopes[0] - slopes[1]) / 3 + 16 * self.noise / h
-        if jumps[1] < 1.5 * jumps[0]:  # of a smooth function it would double
-            bound += jumps[0]
-        return (4 * slopes[0] - slopes[1]) / 3, bound
-
-    def _measured_noise(self, rng: np.random.Generator) -> float:
-        """The scatter of φ over points so near that only rounding tells them apart, by third differences.
-
-        Third differences of independent errors of deviation σ have deviation σ√20; a smooth function leaves nothing
-        in them (Hamming 1971; Moré & Wild 2011).
-        """
-        directions = {i: rng.standard_normal(np.asarray(self.args[i]).shape) for i in self.wrt}
-        table = []
-        for k in range(12):
-            moved = list(self.args)
-            for i, u in directions.items():
-                a = np.asarray(self.args[i])
-                moved[i] = np.asarray(a + k * 2.0**-36 * np.maximum(np.abs(a), 2.0**-6) * u)
-            table.append(self(moved))
-        with np.errstate(all="ignore"):
-            scatter = np.diff(table, 3)
-        return float(np.sqrt(np.mean(np.square(scatter)))) / sqrt(20) if np.all(np.isfinite(scatter)) else 0.0
+            near, far = s(f, h), s(f, 2 * h)
+        truncation = float(abs(far - near)) / (2**s.order - 1)
+        rounding = s.amplification * noise / h
+        found = Estimate(float(near), _SAFETY * (truncation + rounding), h, truncation, rounding)
+        if np.isfinite(found.bound) and (least is None or found.bound < least.bound):
+            least = found
+        if not np.isfinite(truncation):
+            wanted = h / 64
+        elif truncation <= rounding:
+            wanted = min(8 * h, scale / 8)
+        else:
+            wanted = s.best_step(truncation / h**s.order, noise) if noise else h / 8
+        if 0.5 < wanted / h < 2:
+            break
+        h = _power_of_two(wanted)
+    return least or Estimate(np.nan, np.inf, h, np.inf, np.inf)
 
 
-def complex_step(
-    fn: ArrayFunction, args: Sequence[np.ndarray | None], wrt: Sequence[int], tangents: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """The derivative of `fn` in the direction of the tangents, Im fn(x + ih·t)/h: exact to rounding, for analytic fn.
+def _richardson(f: Line, noise: float, scale: float) -> Estimate:
+    """Central differences at h, h/2, h/4 ..., whose errors in h², h⁴ ... are eliminated one after another.
 
-    f(x + iht) = f(x) + ih f'(x)t + O(h²): no difference is taken, so nothing cancels and h can be tiny.
+    Of the table the entry is taken whose neighbours agree best, rounding included (Richardson 1927; Ridders 1982).
     """
-    values: list = [None if a is None else np.asarray(a) for a in args]
-    for i, t in zip(wrt, tangents):
-        values[i] = values[i] + 1j * _COMPLEX_STEP * t
-    with np.errstate(all="ignore"):
-        return [np.imag(y) / _COMPLEX_STEP for y in fn(*values)]
+    best = Estimate(np.nan, np.inf, scale, np.inf, np.inf)
+    central = SCHEMES["central"]
+    before: list[Any] = []
+    errors_before: list[float] = []
+    for level in range(_LEVELS):
+        h = _power_of_two(scale / 8) * 0.5**level
+        with np.errstate(all="ignore"):
+            row, errors = [central(f, h)], [noise / h]
+            for k, coarse in enumerate(before):
+                factor = 4.0 ** (k + 1)
+                row.append((factor * row[k] - coarse) / (factor - 1))
+                errors.append((factor * errors[k] + errors_before[k]) / (factor - 1))
+                truncation = float(max(abs(row[k + 1] - row[k]), abs(row[k + 1] - coarse)))
+                bound = _SAFETY * (truncation + errors[-1])
+                if bound < best.bound:
+                    best = Estimate(float(row[-1]), bound, h, truncation, errors[-1])
+        before, errors_before = row, errors
+    return best
+
+
+def _power_of_two(h: float) -> float:
+    return float(2.0 ** np.round(np.log2(h)))

@@ -1,4 +1,4 @@
-"""`check`: the derivatives of a function of tensors against each other and against differences."""
+"""`check` and `assert_gradients`: the derivatives of a function of tensors, by every means there is."""
 
 from __future__ import annotations
 
@@ -8,17 +8,42 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import autodiff, dtypes
 from minigrad.errors import ArgumentError, GradientError, MissingRuleError
-from minigrad.gradcheck.differences import ArrayFunction, Weighted, complex_step
-from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, Report, Result, compare
-from minigrad.primitive import on_device
-from minigrad.tape import no_grad
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.gradcheck.adjoint import adjoint, forward_against_reverse
+from minigrad.gradcheck.central import central_differences, second_order, third_order
+from minigrad.gradcheck.complex_step import complex_step
+from minigrad.gradcheck.directional import another_point, forward_differences, fourth_order_differences, richardson
+from minigrad.gradcheck.extended import extended_precision
+from minigrad.gradcheck.repeat import layouts, repeatability
+from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, Report, Result
+from minigrad.gradcheck.rounding import float32
+from minigrad.gradcheck.rules import rules
+from minigrad.gradcheck.subject import Subject
+from minigrad.gradcheck.taylor import taylor
 
-_EPS = float(np.finfo(np.float64).eps)
-# Elements drawn at random for the second order, of each argument and of all: each costs four gradients.
-_SECOND_ORDER_ELEMENTS, _SECOND_ORDER_TOTAL, _SECOND_ORDER_LEAST = 10, 24, 2
+#: Every check of a function, by name, in the order in which they run; each takes a `Subject`.
+CHECKS: dict[str, Callable[[Subject], Any]] = {
+    "central differences": central_differences,
+    "Richardson": richardson,
+    "adjoint": adjoint,
+    "complex step": complex_step,
+    "second order": second_order,
+    "third order": third_order,
+    "forward differences": forward_differences,
+    "fourth-order differences": fourth_order_differences,
+    "Taylor slope": taylor,
+    "forward against reverse": forward_against_reverse,
+    "extended precision": extended_precision,
+    "float32": float32,
+    "rules": rules,
+    "layouts": layouts,
+    "repeatability": repeatability,
+    "another point": another_point,
+}
+#: Those that run unless others are asked for.
+USUAL = ("central differences", "Richardson", "adjoint", "complex step", "second order", "third order")
+_ORDERS = {"second order": 2, "third order": 3}
+_FORWARD = ("adjoint", "complex step", "forward against reverse")
 
 
 def check(
@@ -33,178 +58,115 @@ def check(
     second_on: str = "cpu",
     constant: Sequence[int] = (),
     held: Callable | None = None,
+    checks: Sequence[str] | str | None = None,
+    wide: Sequence[int] = (),
 ) -> Report:
-    """Check first and second derivatives of a function of tensors.
+    """Check derivatives of a function of tensors.
 
-    Four checks, element by element, in float64: the gradient against central differences for a random zero-mean
-    cotangent; forward mode against reverse, ⟨Jv, w⟩ = ⟨v, Jᵀw⟩, which holds to rounding; with `analytic`, forward
-    mode against the complex step; and, to second `order`, the gradient of (x, w) ↦ Jᵀw against central differences.
-    Each comes with the error that it could not have seen, and says INCONCLUSIVE if that is not well below its signal.
+    In float64, for random zero-mean cotangents: the gradient against central differences at every element, and against
+    Richardson's extrapolation in a random direction; forward mode against reverse, ⟨Jv, w⟩ = ⟨v, Jᵀw⟩, which holds to
+    rounding; with `analytic`, forward mode against the complex step; and, to second `order`, the gradient of
+    (x, w) ↦ Jᵀw against central differences. Each comes with the error that it could not have seen, and says
+    INCONCLUSIVE if that is not well below its signal. With ``checks="all"`` also: forward and fourth-order differences;
+    the slopes of Taylor's remainders; entries of J by columns and by rows; extended precision; the gradient in float32
+    against its float64 twin; the rule of each primitive on its own; other memory layouts; the same bits from a second
+    run; and a point nearby, where what was kept from the first would be wrong.
+
+    Where the function has a kink, differences step around it; if it is at the point, the gradient is held to lie
+    between the one-sided slopes, and the report says so.
 
     Args:
         fn: takes the arguments as tensors and returns a tensor or a tuple of tensors.
         args: arrays or tensors; the floats among them are differentiated by, as float64.
-        order: 1 or 2.
-        seed: of the random cotangents and tangents.
+        order: 1, 2 or 3.
+        seed: of the random cotangents, tangents and directions.
         analytic: whether `fn` is complex differentiable, as written in primitives.
         name: for the report.
         numeric: another function from tensors to tensors that serves as truth; `fn` itself by default.
-        second_on: the device for the second order. ``"reference"`` checks the rules alone, and compiles no kernels of
-            second derivatives for it.
+        second_on: the device for orders above the first. ``"reference"`` checks the rules alone, and compiles no
+            kernels of second derivatives for it.
         constant: the positions of arguments that are not differentiated by.
         held: `fn` again, with values that `fn` computes and holds constant (`detach`) as the constants that they are
-            at these arguments; it serves as truth for both orders. Without it differences would see them move.
+            at these arguments; it serves as truth for all orders. Without it differences would see them move.
+        checks: names of checks, or ``"all"``.
+        wide: the positions of arguments that stay float64 in the check of float32.
 
     Raises:
-        ArgumentError: if no argument is a float, or `order` is neither 1 nor 2.
+        ArgumentError: if no argument is a float, one is not finite, `order` is not 1 to 3, or a check is not known.
+        ArgumentTypeError: if `fn` is no function, `args` no list, or `fn` returns no tensors.
 
     Example:
         >>> import minigrad as mg
         >>> print(mg.gradcheck.check(lambda x: mg.exp(x).sum(), [mg.tensor([0.5, -1.0])]).verdict)
         passed
+        >>> report = mg.gradcheck.check(mg.tanh, [mg.tensor([0.5, -1.0])], checks=["Taylor slope"])
+        >>> [result.verdict for result in report.results]
+        ['passed', 'passed', 'passed']
     """
-    if order not in (1, 2):
-        raise ArgumentError(f"check: order is {order!r}, expected 1 or 2")
+    if order not in (1, 2, 3):
+        raise ArgumentError(f"check: order is {order!r}, expected 1, 2 or 3")
+    names = _chosen(checks)
     start = time.perf_counter()
-    values = [_as_float64(a) for a in args]
-    wrt = [i for i, v in enumerate(values) if v is not None and v.dtype == np.float64 and i not in constant]
-    if not wrt:
-        raise ArgumentError("check: no argument is a floating-point array, so there is no derivative to check")
-    numeric = held or numeric or fn
+    subject = Subject(
+        fn,
+        args,
+        seed=seed,
+        constant=constant,
+        truth=numeric,
+        held=held,
+        analytic=analytic,
+        second_on=second_on,
+        wide=wide,
+    )
     report = Report(name or str(getattr(fn, "__name__", "function")))
     try:
-        _check_orders(report, fn, numeric, values, wrt, seed, analytic)
-        if order == 2:
-            with on_device(second_on):
-                report.results.append(_second_order(fn, held or fn, values, wrt, seed))
+        if not any(o.requires_grad for o in subject.outputs):
+            raise GradientError("no result depends on an argument")
+        for each in names:
+            if _ORDERS.get(each, 1) <= order:
+                report.results += _run(each, subject)
     except (GradientError, MissingRuleError) as error:
         report.results.append(Result("derivative", FAILED, np.inf, detail=str(error), seed=seed))
     report.seconds = time.perf_counter() - start
     return report
 
 
-def _check_orders(
-    report: Report, fn: Callable, numeric: Callable, values: list, wrt: list[int], seed: int, analytic: bool
-) -> None:
-    rng = np.random.default_rng((seed, 1))  # apart from the samples: tangents must not equal primals
-    differentiable, arrays_of = _on_floats(fn, values, wrt), _as_array_function(numeric, values)
-    outputs, pull = autodiff.vjp(differentiable, *[values[i] for i in wrt])
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    names = [f"argument {i}" for i in wrt]
-    cotangents = [zero_mean(rng, o.shape) for o in outputs]
-    if not any(o.requires_grad for o in outputs):
-        report.results.append(Result("central differences", FAILED, np.inf, detail="no result depends on an argument"))
-        return
-    tensors = tuple(Tensor(w) for w in cotangents)
-    grads = [g.numpy() for g in pull(tensors if len(tensors) > 1 else tensors[0])]
-    phi = Weighted(arrays_of, values, wrt, cotangents, seed)
-    report.results.append(against_differences("central differences", names, grads, phi, seed))
-    tangents = [rng.standard_normal(values[i].shape) for i in wrt]
+def assert_gradients(fn: Callable, args: Sequence[Any], **options: Any) -> Report:
+    """Assert in a test that all checks of `fn` pass; the options are those of `check`, with ``checks="all"``.
+
+    Raises:
+        AssertionError: otherwise, with what failed, where, both values there, what passed, and how to see it again.
+
+    Example:
+        >>> import minigrad as mg
+        >>> report = mg.gradcheck.assert_gradients(lambda x: mg.tanh(x) * x, [mg.tensor([0.5, -1.0])])
+    """
+    __tracebackhide__ = True
+    report = check(fn, args, **{"checks": "all", **options})
+    if not report.passed:
+        raise AssertionError(report.explained())
+    return report
+
+
+def _chosen(checks: Sequence[str] | str | None) -> Sequence[str]:
+    if checks is None:
+        return USUAL
+    if isinstance(checks, str):
+        checks = list(CHECKS) if checks == "all" else [checks]
+    unknown = [c for c in checks if c not in CHECKS]
+    if unknown:
+        raise ArgumentError(f"check: checks names {unknown}, expected some of {list(CHECKS)}, or 'all'")
+    return checks
+
+
+def _run(name: str, subject: Subject) -> list[Result]:
     try:
-        pushed = autodiff.jvp(differentiable, [values[i] for i in wrt], tangents)[1]
-        pushed = [t.numpy() for t in (pushed if isinstance(pushed, tuple) else (pushed,))]
-        report.results.append(adjoint(pushed, cotangents, tangents, grads, phi.noise, seed))
-        if analytic:
-            report.results.append(_against_complex_step(pushed, numeric, values, wrt, tangents, seed))
+        found = CHECKS[name](subject)
     except MissingRuleError as error:
-        report.results.append(Result("adjoint", INCONCLUSIVE, detail=str(error), seed=seed))
-
-
-def against_differences(
-    check_name: str, names: list[str], grads: list[np.ndarray], phi: Weighted, seed: int, most: int | None = None
-) -> Result:
-    """Reverse mode against central differences."""
-    expected, bounds = phi.gradient(most, seed)
-    own = [b + 64 * _EPS * np.abs(g) for b, g in zip(bounds, expected)]
-    extent = max((float(np.max(np.abs(np.asarray(phi.args[i])), initial=0.0)) for i in phi.wrt), default=1.0)
-    return compare(check_name, names, grads, expected, own, scale=phi.size / max(extent, 1e-300), seed=seed)
-
-
-def adjoint(
-    pushed: list[np.ndarray],
-    cotangents: list[np.ndarray],
-    tangents: list[np.ndarray],
-    pulled: list[np.ndarray],
-    noise: float,
-    seed: int,
-) -> Result:
-    """⟨Jv, w⟩ = ⟨v, Jᵀw⟩, to the rounding of the two sums and the noise of what was differentiated."""
-    with np.errstate(all="ignore"):
-        left = np.array(sum(float(np.sum(a * b)) for a, b in zip(pushed, cotangents)))
-        right = np.array(sum(float(np.sum(a * b)) for a, b in zip(tangents, pulled)))
-        terms = sum(float(np.sum(np.abs(a * b))) for a, b in [*zip(pushed, cotangents), *zip(tangents, pulled)])
-    bound = np.array(4096 * _EPS * terms + 64 * noise)
-    return compare("adjoint", ["⟨Jv, w⟩"], [left], [right], [bound], scale=1.0, seed=seed)
-
-
-def zero_mean(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """A random cotangent whose mean is 0, to which no normalization is blind."""
-    w = rng.standard_normal(shape)
-    return np.asarray(w - w.mean()) if w.size > 2 else np.asarray(w)
-
-
-def _against_complex_step(
-    pushed: list[np.ndarray], fn: Callable, values: list, wrt: list[int], tangents: list[np.ndarray], seed: int
-) -> Result:
-    with on_device("reference"):
-        expected = complex_step(_as_array_function(fn, values), values, wrt, tangents)
-    size = max((float(np.max(np.abs(e), initial=0.0)) for e in expected), default=0.0)
-    bounds = [np.full(e.shape, 4096 * _EPS * size) for e in expected]
-    names = [f"result {i}" for i in range(len(expected))]
-    return compare("complex step", names, pushed, expected, bounds, scale=1.0, seed=seed)
-
-
-def _second_order(fn: Callable, truth: Callable, values: list, wrt: list[int], seed: int) -> Result:
-    """The first-order check of (x, w) ↦ Jᵀw, whose Jᵀw the checks before have vouched for."""
-    rng = np.random.default_rng(seed + 1)
-    floats, args = _on_floats(fn, values, wrt), [values[i] for i in wrt]
-
-    def pulled_by(function: Callable) -> Callable:
-        def pulled(*inputs: Tensor) -> tuple[Tensor, ...]:
-            result, pull = autodiff.vjp(function, *inputs[: len(args)])
-            ws = inputs[len(args) :]
-            return pull(ws if isinstance(result, tuple) else ws[0])
-
-        return pulled
-
-    outputs = autodiff.vjp(floats, *args)[0]
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    inputs = [*args, *[zero_mean(rng, o.shape) for o in outputs]]
-    gradients, pull = autodiff.vjp(pulled_by(floats), *inputs)
-    weights = [
-        np.asarray(rng.standard_normal(g.shape)) for g in gradients
-    ]  # centred, they would cancel a mean's gradient
-    grads = [g.numpy() for g in pull(tuple(Tensor(w) for w in weights))]
-    labels = [*[f"argument {i}" for i in wrt], *[f"cotangent {i}" for i in range(len(outputs))]]
-    expected = _as_array_function(pulled_by(_on_floats(truth, values, wrt)), inputs)
-    phi = Weighted(expected, inputs, range(len(inputs)), weights, seed)
-    most = min(_SECOND_ORDER_ELEMENTS, max(_SECOND_ORDER_LEAST, _SECOND_ORDER_TOTAL // len(inputs)))
-    return against_differences("second order", labels, grads, phi, seed, most)
-
-
-def _on_floats(fn: Callable, values: list, wrt: list[int]) -> Callable:
-    """`fn` as a function of its floating-point arguments alone."""
-
-    def wrapped(*floats: Tensor) -> Any:
-        full = [None if v is None else Tensor(v) for v in values]
-        for i, x in zip(wrt, floats):
-            full[i] = x
-        return fn(*full)
-
-    return wrapped
-
-
-def _as_array_function(fn: Callable, values: list) -> ArrayFunction:
-    def wrapped(*arrays: Any) -> list[np.ndarray]:
-        with no_grad():
-            result = fn(*[None if a is None else Tensor(np.asarray(a)) for a in arrays])
-        return [t._data for t in (result if isinstance(result, tuple) else (result,))]
-
-    return wrapped
-
-
-def _as_float64(value: Any) -> np.ndarray | None:
-    if value is None:
-        return None
-    array = np.array(as_tensor(value)._data)
-    return array.astype(np.float64) if dtypes.is_differentiable(array.dtype) else array
+        if name in _FORWARD:
+            reason = f"no forward mode: {error}"
+            return [Result(name, INCONCLUSIVE, detail=reason, reason=reason, seed=subject.seed)]
+        return [Result(name, FAILED, np.inf, detail=str(error), seed=subject.seed)]
+    except GradientError as error:
+        return [Result(name, FAILED, np.inf, detail=str(error), seed=subject.seed)]
+    return found if isinstance(found, list) else [] if found is None else [found]

@@ -13,6 +13,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.devices import cpu
 from minigrad.errors import MinigradError
+from minigrad.gradcheck.repeat import LAYOUTS, spread_along
 from minigrad.gradcheck.result import FAILED, PASSED, Result, compare
 from minigrad.primitive import Abstract, Primitive, Sample, on_device
 from minigrad.tensor import Tensor, Variable
@@ -172,40 +173,6 @@ def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
 
 def is_float(a: Any) -> bool:
     return a is not None and np.asarray(a).dtype.kind == "f"
-
-
-def spread_along(a: np.ndarray, axis: int) -> np.ndarray:
-    """The first slice along an axis in place of all, with stride 0. Writable: read-only memory is another type."""
-    if not a.ndim or not a.size:
-        return a
-    first = np.take(a, [0], axis)
-    strides = list(first.strides)
-    strides[axis] = 0
-    return np.lib.stride_tricks.as_strided(first, a.shape, strides)
-
-
-def _transposed(a: np.ndarray) -> np.ndarray:
-    return np.asarray(a.T.copy().T)
-
-
-def _reversed(a: np.ndarray) -> np.ndarray:
-    every = (slice(None, None, -1),) * a.ndim
-    return np.asarray(np.asarray(a[every]).copy()[every])
-
-
-def _spaced(a: np.ndarray) -> np.ndarray:
-    wide = np.zeros([2 * n for n in a.shape], a.dtype)
-    every = (slice(None, None, 2),) * a.ndim
-    wide[every] = a
-    return np.asarray(wide[every])
-
-
-#: Changes of memory layout that keep the values.
-LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "transposed": _transposed,
-    "reversed": _reversed,
-    "spaced": _spaced,
-}
 
 
 def _allowed(

@@ -9,8 +9,9 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.gradcheck import kernels
-from minigrad.gradcheck.function import zero_mean
+from minigrad.gradcheck.repeat import LAYOUTS, spread_along
 from minigrad.gradcheck.result import FAILED, PASSED, Result, compare
+from minigrad.gradcheck.subject import zero_mean
 from minigrad.primitive import Primitive, Sample, on_device
 from minigrad.tape import Node, no_grad
 from minigrad.tensor import Tensor
@@ -85,7 +86,7 @@ def _of_vjp(call: _Call, seed: int) -> Result:
             sums[n] = sums[n] + part
             sizes[n] = sizes[n] + np.abs(part)
     worst = _nearly("each cotangent and each needed input alone", names, sums, whole, sizes, seed)
-    for label, change in {**kernels.LAYOUTS, "0-stride": lambda a: kernels.spread_along(a, 0)}.items():
+    for label, change in {**LAYOUTS, "0-stride": lambda a: spread_along(a, 0)}.items():
         moved = {k: change(ct) for k, ct in call.cotangents.items()}
         plain = {k: np.array(ct, order="C") for k, ct in moved.items()}
         got, want = (_arrays(call.pull(cts, call.wrt), [call.inputs[i] for i in call.wrt]) for cts in (moved, plain))

@@ -31,12 +31,15 @@ CHECKS = (
     "threads",
     "invariances",
     "central differences",
+    "Richardson",
     "parts",
     "adjoint",
     "complex step",
     "second order",
+    "third order",
     "bad input",
 )
+_ALIKE = ("Richardson",)  # as central differences
 # Roundings of the largest value: of cut samples little is left, and what is left may be what cancels.
 _SLACK = 64.0
 
@@ -84,13 +87,17 @@ class Case:
         p, sample = self.primitive, self.sample
         found = [_samples(p, self.seed, self.problem)] if sample is None else _of_sample(p, sample, self.seed, order)
         where = self.label if sample is not None else ""
-        reasons = sample.undecided if sample else {}
         report = Report(f"{p.name} ({self.label})")
-        report.results = [
-            r.of(sample=where, reason=reasons.get(r.check, "") if r.verdict == INCONCLUSIVE else "") for r in found
-        ]
+        report.results = [r.of(sample=where, reason=self._reason(r)) for r in found]
         report.seconds = time.perf_counter() - start
         return report
+
+    def _reason(self, result: Result) -> str:
+        """Why a result may be inconclusive, from the sample: what it says of differences it says of all of them."""
+        reasons = self.sample.undecided if self.sample else {}
+        if result.verdict != INCONCLUSIVE or not reasons:
+            return ""
+        return reasons.get(result.check) or (reasons.get("central differences", "") if result.check in _ALIKE else "")
 
 
 def cases(p: Primitive, seed: int = 0) -> list[Case]:
@@ -133,7 +140,7 @@ def _samples(p: Primitive, seed: int, problem: Exception | None) -> Result:
         return Result("samples", INCONCLUSIVE, detail="there is no sample to check on", seed=seed)
     if "reference" not in p.devices:
         return kernels.failed("samples", "there is no reference kernel to compare with", seed)
-    smooth = [s.differentiable for s in good if _has_derivative(p, s)]
+    smooth = [s.differentiable for s in good if has_derivative(p, s)]
     if smooth and not any(smooth):
         detail = "every sample sits on a kink, so that no derivative is checked"
         return Result("samples", INCONCLUSIVE, detail=detail, seed=seed)
@@ -157,7 +164,7 @@ def _of_sample(p: Primitive, sample: Sample, seed: int, order: int) -> list[Resu
         if device in p.devices:
             for f in (kernels.layouts, _sizes, kernels.buffers, kernels.threads, kernels.invariances):
                 _run_check(results, sample, seed, f.__name__.strip("_"), f, p, sample, device, seed)
-    if _has_derivative(p, sample):
+    if has_derivative(p, sample):
         _run_check(results, sample, seed, "parts", parts, p, sample, seed)
         if sample.differentiable:
             _run_check(results, sample, seed, "central differences", _derivatives, p, sample, seed, order)
@@ -176,6 +183,15 @@ def _run_check(results: list[Result], sample: Sample, seed: int, name: str, chec
 
 
 def _derivatives(p: Primitive, sample: Sample, seed: int, order: int) -> list[Result]:
+    fn, options = as_function(p, sample)
+    return check(fn, sample.inputs, order=order, seed=seed, name=p.name, **options).results
+
+
+def as_function(p: Primitive, sample: Sample) -> tuple[Callable, dict[str, Any]]:
+    """A primitive with a sample's params as a function of its inputs, and the options with which `check` takes it.
+
+    The reference is the truth; frozen inputs are constants, and frozen outputs are left out.
+    """
     moving = [name not in p.frozen for name in p.outputs]
 
     def unfrozen(outputs: Any) -> Any:
@@ -195,21 +211,17 @@ def _derivatives(p: Primitive, sample: Sample, seed: int, order: int) -> list[Re
         assert sample.held is not None
         return unfrozen(sample.held(*args))
 
-    return check(
-        call,
-        sample.inputs,
-        order=order,
-        seed=seed,
-        analytic=p.analytic,
-        name=p.name,
-        numeric=reference,
-        second_on="reference",
-        constant=[i for i in range(len(sample.inputs)) if p.input_name(i) in p.frozen],
-        held=held if sample.held else None,
-    ).results
+    return call, {
+        "analytic": p.analytic,
+        "numeric": reference,
+        "second_on": "reference",
+        "constant": [i for i in range(len(sample.inputs)) if p.input_name(i) in p.frozen],
+        "held": held if sample.held else None,
+        "wide": [i for i in range(len(sample.inputs)) if p.input_name(i) in sample.wide],
+    }
 
 
-def _has_derivative(p: Primitive, sample: Sample) -> bool:
+def has_derivative(p: Primitive, sample: Sample) -> bool:
     """Whether a float that may move goes in, and one comes out."""
     floats = [a for i, a in enumerate(sample.inputs) if kernels.is_float(a) and p.input_name(i) not in p.frozen]
     if not (p.is_differentiable and floats):
@@ -237,7 +249,7 @@ def _sizes(p: Primitive, sample: Sample, device: str, seed: int) -> Result | Non
         _run_check(
             results, made, seed, "values", kernels.against_reference, p, made, device, dtypes.float64, seed, _SLACK
         )
-        if _has_derivative(p, made):
+        if has_derivative(p, made):
             _run_check(results, made, seed, "parts", parts, p, made, seed)
         for result in results:
             if result.verdict == FAILED:

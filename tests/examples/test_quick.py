@@ -10,6 +10,7 @@ import minigrad as mg
 
 PICTURES = {
     "batch_norm_lesson": ["accuracy-relu.png", "accuracy-sigmoid.png"],
+    "gradcheck_study": ["faults.png", "steps.png"],
     "norm_layers": ["accuracy.png"],
     "style_transfer": ["losses.png", "mixtures.png", "styles.png"],
     "tf_batch_norm": ["tf_batch_norm.png"],
@@ -86,6 +87,17 @@ def test_the_two_ways_to_batch_norm_agree(example, tmp_path):
     assert len(by_hand) == 8
     np.testing.assert_allclose(by_hand, at_once, rtol=1e-5)
     assert np.abs(np.subtract(by_hand, without)).max() > 0.01
+
+
+def test_the_tour_of_gradient_checks_catches_every_fault(example, tmp_path):
+    results = run(example, "gradcheck_study", tmp_path)
+    found = results["numbers"]["faults"]
+    assert found["caught"] == [0, *[found["seeds"]] * 16]
+    steps, slopes, kinks, roundings, _ = results["tables"]
+    assert all(float(row[2]) <= float(row[3]) for row in steps["rows"])
+    assert [row[2].split()[1] for row in slopes["rows"]] == ["passed", "FAILED", "FAILED", "passed"]
+    assert [row[1] for row in kinks["rows"]] == ["passed", "passed", "passed", "INCONCLUSIVE"]
+    assert [row[3] for row in roundings["rows"]] == ["passed", "INCONCLUSIVE", "FAILED"]
 
 
 def test_only_some_networks(example, tmp_path):
