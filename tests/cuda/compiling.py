@@ -1,0 +1,140 @@
+"""Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
+
+Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [namespace ...]``. A driver that runs nothing
+stands in for the real one: what it is asked to launch it notes, with the types of the arguments.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import numpy as np
+
+from minigrad import dtypes, plugins, primitive, tape
+from minigrad.devices.cuda import driver, simulator
+from minigrad.gradcheck import kernels
+from minigrad.tensor import Tensor, Variable
+
+ARCHITECTURES = [(7, 5), (8, 0), (9, 0), (10, 0)]
+
+
+class Compiler(simulator.Simulator):
+    """Takes memory from the host, compiles for the GPU, and runs nothing."""
+
+    simulated = False
+
+    def __init__(self):
+        from numba import cuda
+        from numba.cuda import dispatcher, types
+        from numba.cuda.np.numpy_support import from_dtype
+        from numba.cuda.typing.typeof import typeof
+
+        self.devices, self.total, self._used = 1, 1 << 40, {}
+        self._cuda, self._array, self._types, self._from_dtype, self._typeof = cuda, _Array, types, from_dtype, typeof
+        self.found = {}  # kernels by name and types of arguments
+        # Numba asks the GPU for its capability when it types device functions, whose code does not depend on it.
+        dispatcher.get_current_device = lambda: _Device
+
+    def module(self):
+        return self._cuda
+
+    def compile(self, function, *, device, inline=False):
+        return self._cuda.jit(function, device=True) if device else function
+
+    def launch(self, device, kernel, grid, block, stream, shared, args):
+        signature = tuple(
+            self._types.Array(self._from_dtype(a._ary.dtype), 1, "C") if isinstance(a, _Array) else self._typeof(a)
+            for a in args
+        )
+        self.found.setdefault((kernel, signature), kernel.__name__)
+
+    def ptx(self, kernel, signature, architecture):
+        return self._cuda.compile_ptx(kernel.compiled(), signature, cc=architecture)[0]
+
+
+class _Array:
+    def __init__(self, values):
+        self._ary = values
+
+
+_Device = types.SimpleNamespace(compute_capability=(7, 5))
+
+
+def reach(namespace):
+    """Run the samples of a namespace's primitives, and their reverse rules, in both dtypes."""
+    if namespace in plugins.names():
+        plugins.load(namespace)
+    for p in primitive.primitives(namespace):
+        if "cuda" not in p.devices:
+            continue
+        for sample in p.draw_samples():
+            if sample.error is None:
+                for dtype in (dtypes.float32, dtypes.float64):
+                    _run(p, sample, dtype)
+
+
+def _run(p, sample, dtype):
+    tensors = []
+    for i, a in enumerate(kernels.cast(p, sample, dtype)):
+        mutated = i in p.mutated_inputs(len(sample.inputs))
+        placed = None if a is None else Tensor(kernels.placed(a, "cuda"))
+        tensors.append(Variable(placed, trainable=not mutated) if mutated or kernels.is_float(a) else placed)
+    results = p(*tensors, **sample.params)
+    if not p.has_vjp:
+        return
+    outputs = [y for y in (results if isinstance(results, tuple) else (results,)) if y.requires_grad]
+    tape.backward(outputs, [Tensor(kernels.placed(np.ones(y.shape, y.dtype), "cuda")) for y in outputs])
+
+
+def ptxas():
+    """NVIDIA's assembler, if the package nvidia-cuda-nvcc or a toolkit brings it."""
+    packaged = [Path(p) / "nvidia/cu13/bin/ptxas" for p in sys.path]
+    return next((str(p) for p in packaged if p.exists()), None) or shutil.which("ptxas")
+
+
+def resources(ptx, architecture, assembler):
+    """Registers, bytes spilled and bytes of shared memory, as the assembler tells them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.ptx"
+        file.write_text(ptx)
+        name = f"sm_{architecture[0]}{architecture[1]}"
+        command = [assembler, "-v", f"-arch={name}", "-o", str(Path(folder) / "kernel.cubin"), str(file)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", told))
+    registers = int(re.search(r"Used (\d+) registers", told)[1])
+    shared = re.search(r"(\d+) bytes smem", told)
+    return registers, spilled, int(shared[1]) if shared else 0
+
+
+def main(namespaces):
+    compiler = Compiler()
+    driver.use(compiler)
+    for namespace in namespaces:
+        reach(namespace)
+    assembler = ptxas()
+    print(f"{len(compiler.found)} kernels; assembler: {assembler or 'none'}")
+    failed = 0
+    for (kernel, signature), name in compiler.found.items():
+        told = []
+        for architecture in ARCHITECTURES:
+            try:
+                ptx = compiler.ptx(kernel, signature, architecture)
+                if assembler:
+                    registers, spilled, shared = resources(ptx, architecture, assembler)
+                    told.append(f"{registers} registers, {spilled} B spilled, {shared} B shared")
+                else:
+                    told.append(f"{len(ptx)} characters")
+            except Exception as error:
+                failed += 1
+                told.append(f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:2000]}")
+        print(f"{name} {[str(t) for t in signature]}: {' | '.join(dict.fromkeys(told))}")
+    print(f"{failed} failed")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(sys.argv[1:] or ["mg"]) else 0)
