@@ -15,7 +15,7 @@ from minigrad import checkpoint, random, tape
 from minigrad.errors import ArgumentTypeError, CheckpointError, ShapeError, TrainingError
 from minigrad.nn import Layer
 from minigrad.optim import Optimizer
-from minigrad.tensor import Tensor, Variable
+from minigrad.tensor import Tensor, Variable, full_like
 
 
 @dataclass
@@ -163,7 +163,7 @@ class Run:
 
     def _backward(self, loss: Tensor) -> None:
         """The gradients of what is trained alone."""
-        self._leave(tape.backward([loss], [Tensor(np.ones_like(loss._data))], self.trained))
+        self._leave(tape.backward([loss], [full_like(loss, 1)], self.trained))
 
     def _leave(self, gradients: Sequence[Tensor | None]) -> None:
         for variable, gradient in zip(self.trained, gradients):

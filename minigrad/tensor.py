@@ -343,6 +343,16 @@ def as_tensor(value: Any, dtype: Any = None, like: Tensor | None = None) -> Tens
     return Tensor(_placed(value, dtype, None if like is None or isinstance(value, Tensor) else like.device))
 
 
+def full_like(x: Tensor, value: float, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A constant tensor of one number, of the dtype and on the device of x, and of its shape if none is given."""
+    shape = x._data.shape if shape is None else shape
+    if x._data.__class__ is _ndarray:
+        return Tensor(np.full(shape, value, x._data.dtype))
+    number = np.array(value).astype(x._data.dtype).item()
+    constant = cuda.constant(repr(number), x._data.dtype, x._data.lease.stream.device)
+    return Tensor(constant.broadcast_to(shape) if shape else constant)
+
+
 def from_dlpack(source: Any) -> Tensor:
     """A tensor in the memory of another library's array, on the CPU or on a GPU: nothing is copied.
 

@@ -182,14 +182,14 @@ def averaged(name: str, values: Tensor, sample_weight: Any = None) -> Tensor:
     """The mean of a batch of losses; with weights, Σ weight·loss / number of losses."""
     if sample_weight is None:
         return values.mean()
-    weight = as_tensor(sample_weight).astype(values.dtype)
+    weight = as_tensor(sample_weight, like=values).astype(values.dtype)
     if weight.shape != values.shape[: weight.ndim]:
         raise ShapeError(f"{name}: sample_weight has shape {weight.shape}, expected leading axes of {values.shape}")
     return (values * weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))).mean()
 
 
 def _like(outputs: Tensor, targets: Any, name: str) -> Tensor:
-    targets = as_tensor(targets).astype(outputs.dtype)
+    targets = as_tensor(targets, like=outputs).astype(outputs.dtype)
     if targets.shape != outputs.shape:
         raise ShapeError(f"{name}: targets have shape {targets.shape}, expected {outputs.shape} as the outputs")
     return targets

@@ -10,7 +10,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, IndexRangeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor, full_like
 
 slice_p = Primitive("mg::slice", view=True)
 unslice_p = Primitive("mg::unslice")
@@ -19,7 +19,7 @@ set_slice_p = Primitive("mg::set_slice")
 
 def zero(like: Tensor) -> Tensor:
     """A 0 of the dtype of `like`, on its device."""
-    return as_tensor(np.zeros((), like.dtype), like=like)
+    return full_like(like, 0, ())
 
 
 # Slices: integers, slices, None and Ellipsis. A slice is a triple in the key, because Python's are not hashable.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.devices.cuda import driver as _driver
+from minigrad.devices.cuda import faults
 from minigrad.devices.cuda.array import DeviceArray, name_of
 from minigrad.devices.cuda.kernels import THREADS, Function, Kernel, blocks_of, gpu, jit, kernel
 from minigrad.devices.cuda.memory import Lease, Stream, current, empty
@@ -117,6 +118,7 @@ def to_host(array: DeviceArray) -> np.ndarray:
         stream = current(packed.lease.stream.device)
         packed.lease.use_on(stream)
         _driver.get().download(stream.device, packed.flat, values.reshape(-1), stream.native)
+        faults.check(stream.device)
     return values
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import types
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
+from minigrad.devices import cpu
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.memory import current
@@ -151,10 +153,10 @@ def bound(function: Callable) -> Callable:
     for name, value in names.items():
         if value is gpu:
             scope[name] = drivers.get().module()
-        elif isinstance(value, Function):
-            scope[name] = value.compiled_as_function()
+        elif isinstance(value, (Function, cpu.Function)):
+            scope[name] = _for_kernels(value).compiled_as_function()
     cells = [
-        types.CellType(c.compiled_as_function() if isinstance(c, Function) else c)
+        types.CellType(_for_kernels(c).compiled_as_function() if isinstance(c, (Function, cpu.Function)) else c)
         for c in [cell.cell_contents for cell in function.__closure__ or ()]
     ]
     made = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, tuple(cells))
@@ -162,6 +164,12 @@ def bound(function: Callable) -> Callable:
     made.__module__ = function.__module__
     made.__qualname__ = function.__qualname__
     return made
+
+
+@cache
+def _for_kernels(function: Function | cpu.Function) -> Function:
+    """The function itself; one that `cpu.jit` made serves here as well, if it takes numbers and not arrays."""
+    return function if isinstance(function, Function) else Function(function.python)
 
 
 _lock = threading.RLock()

@@ -114,3 +114,20 @@ for _name in ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt
 for _name in ("floor", "sigmoid"):
     for _suffix in ("_f32", "_f64"):
         globals()[_name + _suffix].simulated = lambda *args, _name=_name: name_to_numpy[_name](*args)
+
+
+# Products that are rounded by themselves, where a compiler would make one operation of them and a sum.
+
+
+def _times(x, y):
+    return x * y
+
+
+@jit(simulated=_times)
+def times_f32(x, y):
+    return gpu.libdevice.fmul_rn(x, y)
+
+
+@jit(simulated=_times)
+def times_f64(x, y):
+    return gpu.libdevice.dmul_rn(x, y)
