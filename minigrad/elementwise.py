@@ -95,7 +95,7 @@ def _number(operation: str, value: Any, dtype: np.dtype, like: Tensor | None) ->
         number = np.array(value, dtype)
         if like is None or like._data.__class__ is not DeviceArray:
             return Tensor(number)
-        return Tensor(constant(repr(number.item()), dtype, like._data.lease.stream.device))
+        return Tensor(constant(number.item(), dtype, like._data.lease.stream.device))
     except OverflowError:
         raise ArgumentError(f"{operation}: the number {value} does not fit {dtype}") from None
 

@@ -311,8 +311,8 @@ def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, device
     """A tensor of the given values, which are copied.
 
     Args:
-        value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts. Arrays keep
-            their dtype; Python floats become float32, Python integers int64.
+        value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts, or that has
+            ``__cuda_array_interface__``. Arrays keep their dtype; Python floats become float32, Python integers int64.
         dtype: the dtype wanted instead.
         requires_grad: whether it is a leaf that collects gradients.
         device: where, as of `Tensor.to`; a tensor's own device, and the CPU for other values, if None.
@@ -349,7 +349,7 @@ def full_like(x: Tensor, value: float, shape: tuple[int, ...] | None = None) -> 
     if x._data.__class__ is _ndarray:
         return Tensor(np.full(shape, value, x._data.dtype))
     number = np.array(value).astype(x._data.dtype).item()
-    constant = cuda.constant(repr(number), x._data.dtype, x._data.lease.stream.device)
+    constant = cuda.constant(number, x._data.dtype, x._data.lease.stream.device)
     return Tensor(constant.broadcast_to(shape) if shape else constant)
 
 
@@ -375,8 +375,25 @@ def from_dlpack(source: Any) -> Tensor:
     return Tensor(data)
 
 
+def on(device: str, values: np.ndarray) -> Tensor:
+    """A constant tensor of the values on a device; on the CPU it shares their memory."""
+    index = cuda.index_of(device)
+    return Tensor(values if index is None else cuda.to_device(values, index))
+
+
+def move(variable: Variable, device: str) -> None:
+    """Have a Variable on another device from now on. Its gradient is dropped."""
+    if variable.device != device:
+        variable._data = cuda.copied(variable._data, cuda.index_of(device))
+        variable._version[0] += 1  # type: ignore[index]
+        if variable.trainable:
+            variable.grad = None
+
+
 def _placed(value: Any, dtype: Any, device: str | None) -> Any:
     """A copy of the values in the dtype, on the device: by default where they are, or on the CPU."""
+    if hasattr(value, "__cuda_array_interface__") and not isinstance(value, Tensor):
+        value = Tensor(cuda.taken(value))
     if isinstance(value, Tensor) and value._data.__class__ is DeviceArray:
         from minigrad.ops.cast import astype
 

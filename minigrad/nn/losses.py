@@ -10,11 +10,9 @@ from collections.abc import Callable
 from math import log
 from typing import Any
 
-import numpy as np
-
 from minigrad import ops
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor, as_tensor, full_like
 
 _EPSILON = 1e-7  # how close probabilities may come to 0 and 1, as in Keras
 
@@ -50,7 +48,7 @@ def cross_entropy(probabilities: Tensor, labels: Any, sample_weight: Any = None)
         IndexRangeError, ShapeError, DTypeError: for labels that do not fit.
     """
     p = ops.clip(probabilities / probabilities.sum(-1, keepdims=True), _EPSILON, 1 - _EPSILON)
-    labels = as_tensor(labels)
+    labels = as_tensor(labels, like=p)
     if labels.shape == p.shape:
         values = -(labels.astype(p.dtype) * ops.log(p)).sum(-1)
     elif labels.shape != p.shape[:-1]:
@@ -197,7 +195,7 @@ def _like(outputs: Tensor, targets: Any, name: str) -> Tensor:
 
 def _signed(name: str, outputs: Tensor, targets: Any) -> Tensor:
     targets = _like(outputs, targets, name)
-    return ops.where(ops.equal(targets, 0), Tensor(np.asarray(-1, targets.dtype)), targets)
+    return ops.where(ops.equal(targets, 0), full_like(targets, -1, ()), targets)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Compiler(simulator.Simulator):
         from numba.cuda.np.numpy_support import from_dtype
         from numba.cuda.typing.typeof import typeof
 
-        self.devices, self.total, self._used = 1, 1 << 40, {}
+        self.devices, self.total, self._used, self.state = 1, 1 << 40, {}, driver.State()
         self._cuda, self._array, self._types, self._from_dtype, self._typeof = cuda, _Array, types, from_dtype, typeof
         self.found = {}  # kernels by name and types of arguments
         # Numba asks the GPU for its capability when it types device functions, whose code does not depend on it.

@@ -5,7 +5,6 @@ Nothing here touches a driver, or imports Numba, before a tensor is asked to be 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -133,13 +132,19 @@ def contiguous(array: DeviceArray) -> DeviceArray:
     return out
 
 
-@lru_cache(maxsize=1024)
-def constant(text: str, dtype: np.dtype, index: int) -> DeviceArray:
-    """A number in a GPU's memory, given as its `repr`: uploaded once, as numbers never change."""
-    return to_device(np.array(_NUMBERS[dtype.kind](text)).astype(dtype), index)
+def constant(value: Any, dtype: np.dtype, index: int) -> DeviceArray:
+    """A Python number in a GPU's memory: uploaded once, as numbers never change."""
+    known = _driver.get().state.constants
+    key = repr(value), dtype, index  # 0.0 equals −0.0, and NaN does not equal itself
+    found = known.get(key)
+    if found is None:
+        if len(known) >= _MOST_CONSTANTS:
+            known.clear()
+        found = known[key] = to_device(np.array(value).astype(dtype), index)
+    return found
 
 
-_NUMBERS: dict[str, Any] = {"f": float, "i": int, "u": int, "c": complex, "b": "True".__eq__}
+_MOST_CONSTANTS = 1024
 
 
 def copied(array: Any, index: int | None) -> Any:

@@ -23,4 +23,4 @@ def fill(out: DeviceArray, value: Any) -> None:
     from minigrad.devices.cuda import constant
 
     number = np.array(value).astype(out.dtype).item()
-    _copy(out, constant(repr(number), out.dtype, out.lease.stream.device))
+    _copy(out, constant(number, out.dtype, out.lease.stream.device))

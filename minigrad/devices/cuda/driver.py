@@ -53,6 +53,18 @@ def _find() -> Any:
     return _found
 
 
+class State:
+    """What is kept in GPUs' memory, by index of the GPU, as long as the driver is: it goes when the driver does."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.streams: dict[int, Any] = {}  # the default ones
+        self.constants: dict[tuple, Any] = {}
+        self.faults: dict[int, Any] = {}
+        self.pending: set[int] = set()  # GPUs on which kernels may have left a fault
+        self.current = threading.local()  # streams, by attribute ``by_device``
+
+
 class NumbaDriver:
     """NVIDIA's driver, through numba.cuda."""
 
@@ -78,6 +90,7 @@ class NumbaDriver:
         self._cuda, self._array, self._error = cuda, DeviceNDArray, CudaAPIError
         self._move, self._upload = device_to_device, host_to_device
         self._threads = threading.local()
+        self.state = State()
 
     def count(self) -> int:
         return self._count

@@ -6,9 +6,7 @@ what lies outside. Whoever next copies from that GPU to the host waits for it an
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +15,7 @@ from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.kernels import gpu, jit
 from minigrad.devices.cuda.memory import current, empty
 
-_lock = threading.Lock()
-_words: dict[tuple[int, int], DeviceArray] = {}  # by driver and GPU: the number of a fault, or 0, and its value
 _errors: dict[int, Callable[[int], Exception]] = {}
-_pending: set[int] = set()  # GPUs on which kernels may have left a fault since the last look
 _MOST = 4096  # errors that are remembered
 
 
@@ -33,35 +28,34 @@ def report(words, number, value):
 
 def watch(device: int, error: Callable[[int], Exception]) -> tuple[DeviceArray, int]:
     """What a kernel gives to `report`: the words, and the number that stands for ``error(value)``."""
-    key = id(drivers.get()), device
-    with _lock:
-        found = _words.get(key)
-        if found is None:
-            found = _words[key] = empty((2,), np.dtype(np.int64), device)
-            _write(device, found)
+    state = drivers.get().state
+    with state.lock:
+        words = state.faults.get(device)
+        if words is None:
+            words = state.faults[device] = empty((2,), np.dtype(np.int64), device)
+            _clear(device, words)
         number = max(_errors, default=0) + 1
         _errors[number] = error
         _errors.pop(number - _MOST, None)
-        _pending.add(device)
-    return found, number
+        state.pending.add(device)
+    return words, number
 
 
 def check(device: int) -> None:
     """Raise the error of a fault that a kernel on this GPU has left. Waits for the GPU, if there can be one."""
-    if device not in _pending:
+    driver = drivers.get()
+    if device not in driver.state.pending:
         return
-    with _lock:
-        _pending.discard(device)
-        driver, words = drivers.get(), _words[id(drivers.get()), device]
+    with driver.state.lock:
+        driver.state.pending.discard(device)
         driver.synchronize_all(device)
-        values = np.zeros(2, np.int64)
+        words, values = driver.state.faults[device], np.zeros(2, np.int64)
         driver.download(device, words.flat, values, current(device).native)
         if not values[0]:
             return
-        _write(device, words)
-        error: Any = _errors.get(int(values[0]))
-    raise error(int(values[1])) if error else RuntimeError("cuda: an error that is no longer remembered")
+        _clear(device, words)
+    raise _errors[int(values[0])](int(values[1]))
 
 
-def _write(device: int, words: DeviceArray) -> None:
+def _clear(device: int, words: DeviceArray) -> None:
     drivers.get().upload(device, words.flat, np.zeros(2, np.int64), current(device).native)

@@ -149,21 +149,22 @@ def blocks_of(work: int, threads: int = THREADS) -> int:
 def bound(function: Callable) -> Callable:
     """The function with numba.cuda in place of `gpu`, and compiled functions in place of those it calls."""
     scope = dict(function.__globals__)
-    names = _referenced(function)
-    for name, value in names.items():
-        if value is gpu:
-            scope[name] = drivers.get().module()
-        elif isinstance(value, (Function, cpu.Function)):
-            scope[name] = _for_kernels(value).compiled_as_function()
-    cells = [
-        types.CellType(_for_kernels(c).compiled_as_function() if isinstance(c, (Function, cpu.Function)) else c)
-        for c in [cell.cell_contents for cell in function.__closure__ or ()]
-    ]
+    for name, value in _referenced(function).items():
+        if name in scope:
+            scope[name] = _within(value)
+    cells = [types.CellType(_within(cell.cell_contents)) for cell in function.__closure__ or ()]
     made = types.FunctionType(function.__code__, scope, function.__name__, function.__defaults__, tuple(cells))
     made.__kwdefaults__ = function.__kwdefaults__
     made.__module__ = function.__module__
     made.__qualname__ = function.__qualname__
     return made
+
+
+def _within(value: Any) -> Any:
+    """What stands in a kernel for a value that its source names."""
+    if value is gpu:
+        return drivers.get().module()
+    return _for_kernels(value).compiled_as_function() if isinstance(value, (Function, cpu.Function)) else value
 
 
 @cache

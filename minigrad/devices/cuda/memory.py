@@ -42,11 +42,11 @@ class Stream:
 
     def __enter__(self) -> Stream:
         self._before.append(current(self.device))
-        _state.current[self.device] = self
+        _of_thread()[self.device] = self
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _state.current[self.device] = self._before.pop()
+        _of_thread()[self.device] = self._before.pop()
 
     def synchronize(self) -> None:
         """Wait until all work that the stream was given is done."""
@@ -58,27 +58,23 @@ class Stream:
             drivers.get().wait(self.device, self.native, other.device, other.native)
 
 
-class _State(threading.local):
-    def __init__(self) -> None:
-        self.current: dict[int, Stream] = {}
-
-
-_state = _State()
-_defaults: dict[int, Stream] = {}
-_defaults_lock = threading.Lock()
+def _of_thread() -> dict[int, Stream]:
+    """This thread's current streams, by device."""
+    return drivers.get().state.current.__dict__.setdefault("by_device", {})
 
 
 def current(device: int) -> Stream:
     """This thread's current stream on a device: the device's default stream, unless told otherwise."""
-    found = _state.current.get(device)
+    here = _of_thread()
+    found = here.get(device)
     if found is None:
-        with _defaults_lock:
-            found = _defaults.get(device)
+        driver = drivers.get()
+        with driver.state.lock:
+            found = driver.state.streams.get(device)
             if found is None:
-                driver = drivers.get()
                 driver.require(device)
-                found = _defaults[device] = Stream(device, driver.default_stream)
-        _state.current[device] = found
+                found = driver.state.streams[device] = Stream(device, driver.default_stream)
+        here[device] = found
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices.cuda.driver import require
+from minigrad.devices.cuda.driver import State, require
 
 _lock = threading.RLock()
 
@@ -38,6 +38,7 @@ class Simulator:
         self.devices, self.total, self.backwards = devices, total, False
         self._cuda, self._array = cuda, FakeCUDAArray
         self._used: dict[int, int] = {}
+        self.state = State()
 
     def count(self) -> int:
         return self.devices
