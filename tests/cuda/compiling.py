@@ -1,9 +1,13 @@
 """Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
 
-Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [namespace ...]``. A driver that runs nothing
-stands in for the real one: what it is asked to launch it notes, with the types of the arguments.
+Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [namespace ...]``. A driver that runs
+nothing stands in for the real one: what it is asked to launch it notes, with the types of the arguments. Of generated
+elementwise loops, which are a function and a way to walk, each function and each way is compiled, and with ``--all``
+each pair of them that samples reach.
 """
 
+import multiprocessing
+import os
 import re
 import shutil
 import subprocess
@@ -110,31 +114,63 @@ def resources(ptx, architecture, assembler):
     return registers, spilled, int(shared[1]) if shared else 0
 
 
-def main(namespaces):
+def thinned(found):
+    """Without loops whose function and whose way to walk have both been seen in others, for the same types."""
+    seen, left = set(), {}
+    for (kernel, signature), name in found.items():
+        parts = name.rsplit("_", 3)
+        if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
+            function, walk = (parts[0], signature[-1]), (*parts[1:], signature)
+            if function in seen and walk in seen:
+                continue
+            seen |= {function, walk}
+        left[kernel, signature] = name
+    return left
+
+
+def compiled(number):
+    """What becomes of one kernel: a line of text, whether it failed, and on how many architectures it spills."""
+    compiler, assembler, found = _WORK
+    (kernel, signature), name = found[number]
+    told, failed, spilling = [], False, 0
+    for architecture in ARCHITECTURES:
+        try:
+            ptx = compiler.ptx(kernel, signature, architecture)
+            if assembler:
+                registers, spilled, shared = resources(ptx, architecture, assembler)
+                spilling += spilled > 0
+                told.append(f"{registers} registers, {spilled} B spilled, {shared} B shared")
+            else:
+                told.append(f"{len(ptx)} characters")
+        except Exception as error:
+            failed = True
+            told.append(f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:2000]}")
+    types_ = ", ".join(map(str, signature))
+    return f"{name} ({types_}): {' | '.join(dict.fromkeys(told))}", failed, spilling
+
+
+_WORK = ()  # what the processes that compile have in common
+
+
+def main(namespaces, every=False):
+    global _WORK
     compiler = Compiler()
     driver.use(compiler)
     for namespace in namespaces:
         reach(namespace)
-    assembler = ptxas()
-    print(f"{len(compiler.found)} kernels; assembler: {assembler or 'none'}")
-    failed = 0
-    for (kernel, signature), name in compiler.found.items():
-        told = []
-        for architecture in ARCHITECTURES:
-            try:
-                ptx = compiler.ptx(kernel, signature, architecture)
-                if assembler:
-                    registers, spilled, shared = resources(ptx, architecture, assembler)
-                    told.append(f"{registers} registers, {spilled} B spilled, {shared} B shared")
-                else:
-                    told.append(f"{len(ptx)} characters")
-            except Exception as error:
-                failed += 1
-                told.append(f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:2000]}")
-        print(f"{name} {[str(t) for t in signature]}: {' | '.join(dict.fromkeys(told))}")
-    print(f"{failed} failed")
-    return failed
+    found = compiler.found if every else thinned(compiler.found)
+    _WORK = compiler, ptxas(), list(found.items())
+    print(f"{len(found)} kernels of {len(compiler.found)}; assembler: {_WORK[1] or 'none'}")
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+        results = []
+        for line, failed, spilling in pool.imap(compiled, range(len(found)), 8):
+            print(line, flush=True)
+            results.append((failed, spilling))
+    failures, spills = (sum(column) for column in zip(*results))
+    print(f"{spills} spill registers, {failures} failed")
+    return failures
 
 
 if __name__ == "__main__":
-    sys.exit(1 if main(sys.argv[1:] or ["mg"]) else 0)
+    names = [a for a in sys.argv[1:] if a != "--all"]
+    sys.exit(1 if main(names or ["mg"], "--all" in sys.argv) else 0)

@@ -21,5 +21,6 @@ def test_every_kernel_compiles():
         [sys.executable, str(SCRIPT), "mg"], env=environment, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
-    assert done.stdout.rstrip().endswith("0 failed")
-    assert " 0 kernels" not in f" {done.stdout}"
+    print(done.stdout)  # registers, spills and shared memory: pytest -s shows them
+    assert done.stdout.rstrip().endswith("0 spill registers, 0 failed")
+    assert int(done.stdout.split()[0]) > 100
