@@ -32,7 +32,7 @@ from minigrad.ops import __all__ as _functions
 from minigrad.ops import methods as _methods  # noqa: F401  (gives Tensor its operators)
 from minigrad.primitive import Abstract, Invariance, Primitive, Sample, on_device
 from minigrad.tape import no_grad
-from minigrad.tensor import Tensor, Variable, as_tensor, tensor
+from minigrad.tensor import Tensor, Variable, as_tensor, from_dlpack, tensor
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,7 @@ __all__ = [
     "dtypes",
     "elementwise",
     "errors",
+    "from_dlpack",
     "grad",
     "gradcheck",
     "hvp",

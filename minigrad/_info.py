@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import _blas, plugins, primitive
-from minigrad.devices import cache, cpu, threads
+from minigrad.devices import cache, cpu, cuda, threads
 
 
 def lines() -> list[str]:
@@ -28,7 +28,8 @@ def lines() -> list[str]:
         ("minigrad", f"{_version()} in {Path(__file__).parent}"),
         ("python", f"{sys.version.split()[0]} on {platform.system()} {platform.machine()}"),
         ("packages", f"numpy {np.__version__}, numba {numba.__version__}"),
-        ("devices", "reference (NumPy), cpu (Numba)"),
+        ("devices", "reference (NumPy), cpu (Numba), cuda (numba.cuda)"),
+        ("cuda", cuda.status()),
         ("threads", f"{threads.count()} for kernels, of {os.cpu_count()} processors"),
         ("blas", f"{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
         ("cache", f"{kernels or 'none'} ({why}{held})"),

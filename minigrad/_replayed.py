@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import random, tape
 from minigrad.errors import CaptureError
 from minigrad.jit import jit
-from minigrad.tensor import Tensor, Variable
+from minigrad.tensor import Tensor, Variable, full_like
 
 #: Changes of attributes after which a run goes on without jit.
 MOST_CHANGES = 20
@@ -60,7 +60,7 @@ class Replayed:
         outputs, loss = run.forward(x, y, weight)
         if not isinstance(loss, Tensor) or loss.size != 1:  # what is said of it, is said to the caller
             raise CaptureError("fit: the loss is not one number")
-        gradients = tape.backward([loss], [Tensor(np.ones_like(loss._data))], run.trained)
+        gradients = tape.backward([loss], [full_like(loss, 1)], run.trained)
         return (outputs if run.metrics else None), loss, list(gradients)
 
     def _updated(self, gradients: list) -> tuple:

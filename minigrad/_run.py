@@ -15,7 +15,7 @@ from minigrad import checkpoint, random, tape
 from minigrad.errors import ArgumentTypeError, CheckpointError, ShapeError, TrainingError
 from minigrad.nn import Layer
 from minigrad.optim import Optimizer
-from minigrad.tensor import Tensor, Variable
+from minigrad.tensor import Tensor, Variable, full_like, on
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Run:
         if found is not None:
             outputs, loss, gradients = found
         else:
-            outputs, loss = self.forward(Tensor(x), Tensor(y), None if weight is None else Tensor(weight))
+            outputs, loss = self.forward(*[a if a is None else on(self.model.device, a) for a in (x, y, weight)])
         values = {"loss": loss_value("fit", loss)}
         if not math.isfinite(values["loss"]):
             raise self._not_finite(f"the loss is {values['loss']}", x)
@@ -101,7 +101,7 @@ class Run:
         self.history.seconds += elapsed
         return values
 
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor | None) -> tuple[Tensor, Any]:
+    def forward(self, x: Any, y: Any, weight: Any) -> tuple[Tensor, Any]:
         """The outputs of a batch, and the loss with all penalties."""
         outputs = self.model(x, True)
         loss = self.loss(outputs, y) if weight is None else self.loss(outputs, y, weight)
@@ -163,7 +163,7 @@ class Run:
 
     def _backward(self, loss: Tensor) -> None:
         """The gradients of what is trained alone."""
-        self._leave(tape.backward([loss], [Tensor(np.ones_like(loss._data))], self.trained))
+        self._leave(tape.backward([loss], [full_like(loss, 1)], self.trained))
 
     def _leave(self, gradients: Sequence[Tensor | None]) -> None:
         for variable, gradient in zip(self.trained, gradients):
@@ -179,7 +179,7 @@ class Run:
     def _require_finite_gradients(self, x: np.ndarray) -> None:
         for variable in self.trained:
             gradient = variable.grad
-            if gradient is not None and not _is_finite(gradient._data.reshape(-1)):
+            if gradient is not None and not _is_finite(gradient):
                 self._forget_gradients()
                 raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
 
@@ -215,9 +215,12 @@ def loss_value(operation: str, loss: Any) -> float:
         raise ArgumentTypeError(f"{operation}: the loss function returned {type(loss).__name__}, expected a Tensor")
     if loss._data.size != 1:
         raise ShapeError(f"{operation}: the loss has shape {loss.shape}, expected one number; take its mean()")
-    return float(loss._data.item())
+    return float(loss.item())
 
 
-def _is_finite(flat: np.ndarray) -> bool:
+def _is_finite(gradient: Tensor) -> bool:
+    if gradient.device != "cpu":  # NaN and infinities times 0 are NaN, which a sum keeps
+        return math.isfinite((gradient.detach() * 0.0).sum().item())
+    flat = gradient._data.reshape(-1)
     # The sum of squares takes one pass without a temporary; it may overflow, and where it is long BLAS wakes threads.
     return (flat.size <= 10_000 and math.isfinite(np.dot(flat, flat))) or bool(np.isfinite(flat).all())

@@ -16,7 +16,7 @@ from minigrad.errors import ArgumentTypeError, DTypeError, GradientError, ShapeE
 from minigrad.ops.cast import identity_p
 from minigrad.primitive import Primitive
 from minigrad.tape import is_recording, state
-from minigrad.tensor import Leaf, Tensor, Variable, as_tensor
+from minigrad.tensor import Leaf, Tensor, Variable, as_tensor, full_like
 
 
 def backward(self: Tensor, cotangent: Any = None, *, retain_graph: bool = False, create_graph: bool = False) -> None:
@@ -101,7 +101,7 @@ def value_and_grad(
             value = result[0] if has_aux else result
             if not isinstance(value, Tensor) or value.size != 1:
                 raise ShapeError(f"grad: the function returned {_described(value)}, expected a tensor of one element")
-            ct = Tensor(np.ones(value.shape, value.dtype))
+            ct = full_like(value, 1)
             # A walk outside `no_grad` is recorded if something besides the inputs could want it.
             found = tape.backward([value], [ct], inputs, create_graph=None if recording else False)
         grads = [_zeros_like(x) if g is None else g for g, x in zip(found, inputs)]
@@ -256,7 +256,7 @@ def _require_trainable(variables: Sequence[Any]) -> None:
 
 
 def _zeros_like(x: Tensor) -> Tensor:
-    return Tensor(np.zeros(x.shape, x.dtype))
+    return full_like(x, 0)
 
 
 def _cotangent(operation: str, output: Any, cotangent: Any) -> Tensor:
@@ -265,8 +265,8 @@ def _cotangent(operation: str, output: Any, cotangent: Any) -> Tensor:
     if cotangent is None:
         if output.size != 1:
             raise GradientError(f"{operation}: a tensor of shape {output.shape} needs a cotangent of that shape")
-        return Tensor(np.ones(output.shape, output.dtype))
-    ct = as_tensor(cotangent)
+        return full_like(output, 1)
+    ct = as_tensor(cotangent, like=output)
     if ct._data.shape != output._data.shape:
         raise ShapeError(f"{operation}: the cotangent has shape {ct.shape}, expected {output.shape}")
     return ct.astype(output._data.dtype)

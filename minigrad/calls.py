@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import cpu
+from minigrad.devices import cpu, cuda
 from minigrad.devices.cpu_loops import Loop
 from minigrad.devices.pool import SMALLEST
 from minigrad.rules import Abstract
@@ -49,11 +50,9 @@ class Plan:
         params: dict[str, Any],
         rule: Kernel,
         frozen: Sequence[int] = (),
+        gpu: int | None = None,
     ):
-        self.buffers = [
-            (a.shape, a.dtype, np.empty if a.size * a.dtype.itemsize < SMALLEST else cpu.empty)
-            for a in (*specs, *workspaces)
-        ]
+        self.buffers = [(a.shape, a.dtype, _allocator(a, gpu)) for a in (*specs, *workspaces)]
         self.outputs = len(specs)
         self.single = len(self.buffers) == 1 and not rule.returns
         self.shapes = tuple(None if a is None else a.shape for a in inputs)
@@ -66,3 +65,10 @@ class Plan:
             self.kernel = rule.function(*inputs, **params)
         elif isinstance(rule.function, Loop):
             self.kernel = rule.function.filling(specs[0].shape, inputs)
+
+
+def _allocator(a: Abstract, gpu: int | None) -> Callable:
+    """What makes a buffer."""
+    if gpu is not None:
+        return partial(cuda.empty, device=gpu)
+    return np.empty if a.size * a.dtype.itemsize < SMALLEST else cpu.empty

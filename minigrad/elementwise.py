@@ -12,6 +12,8 @@ import numpy as np
 
 from minigrad import dtypes, scalar
 from minigrad.devices.cpu_loops import Loop
+from minigrad.devices.cuda import DeviceArray, constant
+from minigrad.devices.cuda.loops import Loop as CudaLoop
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.scalar import Expr
@@ -61,34 +63,38 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False) -> lis
         ArgumentError: for a Python number that the dtype does not hold.
     """
     dtype = None
+    like: Any = None
     for v in values:
         if isinstance(v, Tensor):
             if dtype is None:
-                dtype = v._data.dtype
+                dtype, like = v._data.dtype, v
             elif v._data.dtype is not dtype:
                 break
         elif v.__class__ is not float and v.__class__ is not int:
             break
     else:
         if dtype is not None and dtype.kind == "f":  # the usual case: floats of one dtype, and numbers
-            return [v if isinstance(v, Tensor) else _number(operation, v, dtype) for v in values]
+            return [v if isinstance(v, Tensor) else _number(operation, v, dtype, like) for v in values]
     for v in values:
         if v is None or isinstance(v, str):
             raise ArgumentTypeError(f"{operation}: takes tensors, arrays and numbers, got {v!r}")
-    found = [v if isinstance(v, Tensor) or v.__class__ in _PYTHON_NUMBERS else as_tensor(v) for v in values]
+    like = next((v for v in values if isinstance(v, Tensor)), None)
+    found = [v if isinstance(v, Tensor) or v.__class__ in _PYTHON_NUMBERS else as_tensor(v, like=like) for v in values]
     dtype = np.result_type(*[v._data.dtype if isinstance(v, Tensor) else v for v in found])
     if not any(isinstance(v, Tensor) for v in found) and dtype == dtypes.float64:
         dtype = dtypes.default_float
     if floats:
         dtype = dtypes.floating(dtype)
-    return [v.astype(dtype) if isinstance(v, Tensor) else _number(operation, v, dtype) for v in found]
+    return [v.astype(dtype) if isinstance(v, Tensor) else _number(operation, v, dtype, like) for v in found]
 
 
 _PYTHON_NUMBERS = (bool, int, float, complex)
 
 
-def _number(operation: str, value: Any, dtype: np.dtype) -> Tensor:
+def _number(operation: str, value: Any, dtype: np.dtype, like: Tensor | None) -> Tensor:
     try:
+        if like is not None and like._data.__class__ is DeviceArray:
+            return Tensor(constant(np.array(value, dtype).item(), dtype, like._data.lease.stream.device))
         return _constant(value, dtype) if value else Tensor(np.array(value, dtype))  # 0.0 and -0.0 are equal
     except OverflowError:
         raise ArgumentError(f"{operation}: the number {value} does not fit {dtype}") from None
@@ -131,6 +137,7 @@ class Elementwise(Primitive):
         self.inputs = names
         self.kernel("reference")(self._reference)
         self.kernel("cpu")(Loop(self.expression, names, otherwise=self._reference))
+        self.kernel("cuda")(CudaLoop(self.expression, names))
         self._floats = floats
         self._partials: list[tuple[Expr, list[str]]] = []
         self._scaled: list[Callable] = []  # for each input: what multiplies by its partial derivative

@@ -61,6 +61,10 @@ class DeviceError(MinigradError, RuntimeError):
     """A device is unknown, absent, or can't run a primitive."""
 
 
+class OutOfMemoryError(DeviceError, MemoryError):
+    """A device has no memory left for what was asked."""
+
+
 class DataError(MinigradError, OSError):
     """A data set is missing, incomplete or corrupt."""
 

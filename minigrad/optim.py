@@ -24,7 +24,7 @@ from minigrad.schedules import (
     warm_up,
 )
 from minigrad.tape import no_grad
-from minigrad.tensor import Tensor, Variable
+from minigrad.tensor import Tensor, Variable, full_like, move
 
 __all__ = [
     "SGD",
@@ -91,9 +91,11 @@ class Optimizer:
             self._variables = list(variables)
             self._constrained = [v for v in variables if v.constraint is not None]
             self.slots = [
-                tuple(Variable(np.full(v.shape, self.slot_value, v.dtype), False) for _ in range(self.slots_each))
-                for v in variables
+                tuple(Variable(full_like(v, self.slot_value), False) for _ in range(self.slots_each)) for v in variables
             ]
+            if variables:
+                for scalar in (self.lr, self.steps):
+                    move(scalar, variables[0].device)
         elif len(variables) != len(self._variables) or any(map(is_not, variables, self._variables)):
             raise GradientError(
                 f"{type(self).__name__}: was built for {len(self._variables)} Variables and got others; "

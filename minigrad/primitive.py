@@ -12,6 +12,7 @@ import numpy as np
 
 from minigrad import registry
 from minigrad.calls import Kernel, Plan
+from minigrad.devices.cuda import DeviceArray
 from minigrad.errors import (
     ArgumentTypeError,
     DeviceError,
@@ -67,6 +68,8 @@ class Primitive:
         kernel("cpu"): fills ``out`` and allocates nothing: one array, or with several outputs or with workspaces a
             tuple of the outputs' buffers, then the workspaces'. Registered together, ``kernel("reference", "cpu")``,
             the NumPy definition serves the CPU as well: for where NumPy is at the limit already.
+        kernel("cuda"): as for the CPU, with `minigrad.devices.cuda.DeviceArray`\\ s, on the current stream of the GPU;
+            temporary memory comes from `minigrad.devices.cuda.empty`.
         kernel("cpu", planned=True): gets abstract inputs and the params, once for each combination of them, and returns
             the function ``fill(out, *inputs)``: for work on shapes that should not be done again at each call.
         workspace(*inputs, **params): abstract values of scratch buffers, if kernels need any.
@@ -161,12 +164,12 @@ class Primitive:
     def variadic(rule: Callable) -> bool:
         return any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in inspect.signature(rule).parameters.values())
 
-    def kernel(self, *devices: str, planned: bool = False) -> Callable:
-        """Register the kernel of a device; together with ``"reference"``, one that returns its outputs."""
+    def kernel(self, *devices: str, planned: bool = False, returns: bool = False) -> Callable:
+        """Register the kernel of a device; with ``"reference"``, or if told so, one that returns its outputs."""
         unknown = set(devices) - set(DEVICES)
         if unknown or not devices:
             raise RegistrationError(f"{self.name}: unknown device {sorted(unknown)}, expected some of {DEVICES}")
-        returns = "reference" in devices
+        returns = returns or "reference" in devices
         if returns and planned:
             raise RegistrationError(f"{self.name}: the reference kernel can't be a planned one")
 
@@ -284,7 +287,22 @@ class Primitive:
         try:
             return self._kernels[device]
         except KeyError:
-            raise DeviceError(f"{self.name}: has no kernel for {device!r}, only for {list(self._kernels)}") from None
+            hint = "; move its inputs with .to('cpu'), or register one" if device == "cuda" else ""
+            raise DeviceError(
+                f"{self.name}: has no kernel for {device!r}, only for {list(self._kernels)}{hint}"
+            ) from None
+
+    def _gpu_of(self, arrays: Sequence[Any]) -> int:
+        """The one GPU that all inputs are on."""
+        places = [None if a is None else a.device if a.__class__ is DeviceArray else "cpu" for a in arrays]
+        found = next(p for p in places if p is not None)
+        for i, place in enumerate(places):
+            if place is not None and place != found:
+                first, other = self.input_name(places.index(found)), self.input_name(i)
+                raise DeviceError(
+                    f"{self.name}: {first} is on {found!r}, {other} on {place!r}; move one with .to(device)"
+                )
+        return next(a for a in arrays if a is not None).lease.stream.device
 
     # A call
 
@@ -294,6 +312,7 @@ class Primitive:
         parts: list = [here["device"]]
         arrays: list = []
         followed = False  # whether an input requires gradients
+        on_gpu = False
         try:
             for t in inputs:
                 if t is None:
@@ -301,11 +320,15 @@ class Primitive:
                     parts.append(None)
                 else:
                     a = t._data
+                    if a.__class__ is DeviceArray:
+                        on_gpu = True
                     arrays.append(a)
                     parts.append(a.shape)
                     parts.append(a.dtype)
                     if t._node is not None:
                         followed = True
+            if on_gpu:
+                parts[0] = self._gpu_of(arrays)
             if params:
                 parts += params
                 parts += params.values()
@@ -350,7 +373,8 @@ class Primitive:
 
     def _admitted(self, inputs: Sequence[Any], params: dict) -> Sequence[Any]:
         """The inputs of a call that is the first of its kind as it takes them: the same objects where they will do."""
-        return [None if t is None else as_tensor(t) for t in inputs]
+        like = next((t for t in inputs if isinstance(t, Tensor)), None)
+        return [None if t is None else as_tensor(t, like=like) for t in inputs]
 
     def _record(
         self, inputs: Sequence[Any], results: Sequence[np.ndarray], params: dict, shapes: tuple, version: Any
@@ -403,9 +427,11 @@ class Primitive:
             raise ArgumentTypeError(f"{self.name}: arguments must be hashable, lists are not ({error})") from error
         values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
         specs = self.abstract(*values, **params)
-        workspaces = self._workspace(*values, **params) if self._workspace else ()
+        gpu = key[0] if isinstance(key[0], int) else None
+        workspaces = self._workspace(*values, **params) if self._workspace and gpu is None else ()
         frozen = [i for i, name in enumerate(self.outputs) if name in self.frozen] if self.frozen else ()
-        plan = Plan(specs, workspaces, values, params, self._kernel(state.device), frozen)
+        rule = self._kernel(key[0] if gpu is None else "cuda")
+        plan = Plan(specs, workspaces, values, params, rule, frozen, gpu)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         self._plans[key] = plan
@@ -428,8 +454,10 @@ class on_device:
     """
 
     def __init__(self, device: str):
+        if device == "cuda":
+            raise DeviceError("on_device: tensors on a GPU are computed with there; move them with .to('cuda')")
         if device not in DEVICES:
-            raise DeviceError(f"on_device: unknown device {device!r}, expected one of {DEVICES}")
+            raise DeviceError(f"on_device: unknown device {device!r}, expected one of {DEVICES[:2]}")
         self._device = device
         self._before: list[str] = []
 
@@ -442,6 +470,8 @@ class on_device:
 
 
 def _as_tuple(results: Any) -> tuple[np.ndarray, ...]:
-    if isinstance(results, tuple):
-        return tuple([r if r.__class__ is np.ndarray else np.asarray(r) for r in results])
-    return (results if results.__class__ is np.ndarray else np.asarray(results),)
+    return tuple([_as_array(r) for r in results]) if isinstance(results, tuple) else (_as_array(results),)
+
+
+def _as_array(result: Any) -> Any:
+    return result if result.__class__ is np.ndarray or result.__class__ is DeviceArray else np.asarray(result)

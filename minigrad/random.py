@@ -53,7 +53,12 @@ def seed(seed: int | None) -> None:
 
 
 def uniform(
-    shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = dtypes.float32, generator: Generator | None = None
+    shape: Any,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: Any = dtypes.float32,
+    generator: Generator | None = None,
+    device: str = "cpu",
 ) -> Tensor:
     """Uniform on [low, high): low + (high − low)·u, where u has 24 bits for float32 and 53 for float64.
 
@@ -62,6 +67,7 @@ def uniform(
         low, high: finite numbers; high itself is never drawn, whatever is rounded.
         dtype: float32 or float64.
         generator: where from.
+        device: where to, as of `Tensor.to`; it does not change what is drawn.
 
     Raises:
         ArgumentError: unless low < high, both finite.
@@ -76,11 +82,16 @@ def uniform(
     params = {"shape": _shape("uniform", shape), "low": number("uniform", "low", low)}
     params |= {"high": number("uniform", "high", high), "dtype": _name(dtype)}
     words = 1 if params["dtype"] == "float32" else 2
-    return random_uniform_p(begin(random_uniform_p, generator, words, **params), **params)
+    return random_uniform_p(begin(random_uniform_p, generator, words, **params).to(device), **params)
 
 
 def normal(
-    shape: Any, mean: float = 0.0, std: float = 1.0, dtype: Any = dtypes.float32, generator: Generator | None = None
+    shape: Any,
+    mean: float = 0.0,
+    std: float = 1.0,
+    dtype: Any = dtypes.float32,
+    generator: Generator | None = None,
+    device: str = "cpu",
 ) -> Tensor:
     """Normal with that mean and standard deviation, by Box and Muller's transform.
 
@@ -104,7 +115,7 @@ def normal(
     params = {"shape": _shape("normal", shape), "mean": number("normal", "mean", mean)}
     params |= {"std": number("normal", "std", std), "dtype": _name(dtype)}
     words = 1 if params["dtype"] == "float32" else 2
-    return random_normal_p(begin(random_normal_p, generator, words, **params), **params)
+    return random_normal_p(begin(random_normal_p, generator, words, **params).to(device), **params)
 
 
 def truncated_normal(
@@ -115,6 +126,7 @@ def truncated_normal(
     high: float = 2.0,
     dtype: Any = dtypes.float32,
     generator: Generator | None = None,
+    device: str = "cpu",
 ) -> Tensor:
     """Normal, given that it lies between `low` and `high` standard deviations from the mean.
 
@@ -136,10 +148,17 @@ def truncated_normal(
     params |= {"std": number("truncated_normal", "std", std), "low": number("truncated_normal", "low", low)}
     params |= {"high": number("truncated_normal", "high", high), "dtype": _name(dtype)}
     start = begin(random_truncated_normal_p, generator, 2, **params)
-    return random_truncated_normal_p(start, **params)
+    return random_truncated_normal_p(start.to(device), **params)
 
 
-def integers(shape: Any, low: int, high: int, dtype: Any = dtypes.int64, generator: Generator | None = None) -> Tensor:
+def integers(
+    shape: Any,
+    low: int,
+    high: int,
+    dtype: Any = dtypes.int64,
+    generator: Generator | None = None,
+    device: str = "cpu",
+) -> Tensor:
     """Integers from `low` to ``high - 1``, all equally likely to within 2⁻⁶⁴.
 
     Raises:
@@ -155,10 +174,10 @@ def integers(shape: Any, low: int, high: int, dtype: Any = dtypes.int64, generat
     """
     params = {"shape": _shape("integers", shape), "low": _integer("integers", "low", low)}
     params |= {"high": _integer("integers", "high", high), "dtype": _name(dtype)}
-    return random_integers_p(begin(random_integers_p, generator, 4, **params), **params)
+    return random_integers_p(begin(random_integers_p, generator, 4, **params).to(device), **params)
 
 
-def bernoulli(shape: Any, p: float = 0.5, generator: Generator | None = None) -> Tensor:
+def bernoulli(shape: Any, p: float = 0.5, generator: Generator | None = None, device: str = "cpu") -> Tensor:
     """Booleans, True with probability p (resolved to 2⁻³²).
 
     Raises:
@@ -171,10 +190,10 @@ def bernoulli(shape: Any, p: float = 0.5, generator: Generator | None = None) ->
         tensor([ True, False, False, False], dtype=bool)
     """
     params = {"shape": _shape("bernoulli", shape), "p": number("bernoulli", "p", p)}
-    return random_bernoulli_p(begin(random_bernoulli_p, generator, 1, **params), **params)
+    return random_bernoulli_p(begin(random_bernoulli_p, generator, 1, **params).to(device), **params)
 
 
-def permutation(n: int, generator: Generator | None = None) -> Tensor:
+def permutation(n: int, generator: Generator | None = None, device: str = "cpu") -> Tensor:
     """The integers 0 … n − 1 in random order, every order equally likely to within n²·2⁻⁶⁴.
 
     Raises:
@@ -189,10 +208,10 @@ def permutation(n: int, generator: Generator | None = None) -> Tensor:
         tensor([0, 1, 4, 2, 3], dtype=int64)
     """
     n = _integer("permutation", "n", n)
-    return random_permutation_p(begin(random_permutation_p, generator, 2, n=n), n=n)
+    return random_permutation_p(begin(random_permutation_p, generator, 2, n=n).to(device), n=n)
 
 
-def bits(shape: Any, dtype: Any = "uint32", generator: Generator | None = None) -> Tensor:
+def bits(shape: Any, dtype: Any = "uint32", generator: Generator | None = None, device: str = "cpu") -> Tensor:
     """The generator's own numbers: uniform over all of uint32 or uint64.
 
     Raises:
@@ -206,7 +225,7 @@ def bits(shape: Any, dtype: Any = "uint32", generator: Generator | None = None) 
     """
     params = {"shape": _shape("bits", shape), "dtype": _name(dtype)}
     words = 1 if params["dtype"] == "uint32" else 2
-    return random_bits_p(begin(random_bits_p, generator, words, **params), **params)
+    return random_bits_p(begin(random_bits_p, generator, words, **params).to(device), **params)
 
 
 def _shape(operation: str, shape: Any) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.devices import cuda
+from minigrad.devices.cuda import DeviceArray, dlpack
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 
 if TYPE_CHECKING:
@@ -22,10 +24,10 @@ living: weakref.WeakValueDictionary[int, Variable] = weakref.WeakValueDictionary
 
 
 def told(x: Tensor, how: str) -> np.ndarray:
-    """The array of a tensor whose values Python is about to read, once whoever records knows of it."""
+    """The values of a tensor that Python is about to read, once whoever records knows of it; a copy, from a GPU."""
     for reader in tuple(readers):
         reader(x, how)
-    return x._data
+    return x._data if x._data.__class__ is _ndarray else cuda.to_host(x._data)
 
 
 class Leaf:
@@ -55,16 +57,16 @@ class Tensor:
         grad: a leaf's gradient, accumulated by ``backward``; None before.
     """
 
-    # _data: the array. _node, _index: the tape's node that made it and which of its outputs it is; None where no
-    # gradient flows. _version: a counter shared by a Variable and all views of it, raised by each in-place change;
-    # None for memory that never changes.
+    # _data: the array, on a GPU a DeviceArray. _node, _index: the tape's node that made it and which of its outputs it
+    # is; None where no gradient flows. _version: a counter shared by a Variable and all views of it, raised by each
+    # in-place change; None for memory that never changes.
     __slots__ = ("__weakref__", "_data", "_index", "_node", "_version")
     __array_ufunc__ = None  # NumPy's operators give way to ours
 
-    def __init__(self, data: np.ndarray, node: Any = None, index: int = 0, version: list[int] | None = None):
-        if data.__class__ is not _ndarray:
+    def __init__(self, data: Any, node: Any = None, index: int = 0, version: list[int] | None = None):
+        if data.__class__ is not _ndarray and data.__class__ is not DeviceArray:
             raise ArgumentTypeError(f"Tensor: takes an ndarray, got {type(data).__name__}; minigrad.tensor converts")
-        self._data = data
+        self._data: Any = data
         self._node = node
         self._index = index
         self._version = version
@@ -87,7 +89,8 @@ class Tensor:
 
     @property
     def device(self) -> str:
-        return "cpu"
+        """``"cpu"``, ``"cuda"``, or ``"cuda:1"`` and so on: where the values lie, and what computes with them does."""
+        return "cpu" if self._data.__class__ is _ndarray else self._data.device
 
     @property
     def requires_grad(self) -> bool:
@@ -108,42 +111,73 @@ class Tensor:
         self._node.grad = value
 
     def numpy(self) -> np.ndarray:
-        """The values as a read-only NumPy array that shares memory; ``numpy().copy()`` may be written to."""
-        view = (told(self, "numpy()") if readers else self._data).view()
+        """The values as a read-only NumPy array; ``numpy().copy()`` may be written to.
+
+        It shares memory with a tensor on the CPU, and is a copy of one on a GPU.
+        """
+        view = told(self, "numpy()").view()
         view.flags.writeable = False
         return view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if readers:
-            told(self, "a NumPy array")
+        values = told(self, "a NumPy array")
         if copy:
-            return np.array(self._data, dtype)
-        if dtype is not None and np.dtype(dtype) != self._data.dtype:
+            return np.array(values, dtype)
+        if copy is False and values is not self._data:
+            raise ArgumentError(f"numpy.asarray: from {self.device} to the CPU needs a copy")
+        if dtype is not None and np.dtype(dtype) != values.dtype:
             if copy is False:
                 raise ArgumentError(f"numpy.asarray: {self.dtype} to {np.dtype(dtype)} needs a copy")
-            return self._data.astype(dtype)
+            return values.astype(dtype)
         return self.numpy()
 
     def __dlpack__(self, **options: Any) -> Any:
         """A DLPack capsule. Consumers that can't take read-only memory are given a copy."""
-        if readers:
-            told(self, "DLPack")
+        for reader in tuple(readers):
+            reader(self, "DLPack")
+        if self._data.__class__ is DeviceArray:
+            return dlpack.capsule(self._data, **options)
         version = options.get("max_version")
         source = self.numpy() if version is not None and version[0] >= 1 else self._data.copy()
         return source.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
+        if self._data.__class__ is DeviceArray:
+            return dlpack.device(self._data)
         return self._data.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Where the values lie on a GPU, for other libraries; AttributeError for a tensor on the CPU."""
+        if self._data.__class__ is not DeviceArray:
+            raise AttributeError("__cuda_array_interface__: the tensor is on the CPU")
+        return cuda.interface(self._data)
+
+    def to(self, device: str) -> Tensor:
+        """The tensor on another device; itself where it is there already. Gradients flow back.
+
+        Args:
+            device: ``"cpu"``, ``"cuda"``, or ``"cuda:1"`` and so on.
+
+        Raises:
+            ArgumentError: for what names no device.
+            DeviceError: for a GPU that is not there.
+        """
+        if cuda.index_of(device) == cuda.index_of(self.device):
+            return self
+        from minigrad.ops.transfer import transfer
+
+        return transfer(self, device)
 
     def item(self) -> Any:
         """The value of a tensor of one element, as a Python number."""
         if self._data.size != 1:
             raise ShapeError(f"item: the tensor has shape {self.shape}, expected one element")
-        return (told(self, "a Python number") if readers else self._data).item()
+        return told(self, "a Python number").item()
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""
-        return (told(self, "a list") if readers else self._data).tolist()
+        return told(self, "a list").tolist()
 
     def detach(self) -> Tensor:
         """The same values, constant to every derivative. Shares memory."""
@@ -158,12 +192,12 @@ class Tensor:
     def __bool__(self) -> bool:
         if self._data.size != 1:
             raise ShapeError(f"bool: a tensor of shape {self.shape} has no single truth value")
-        return bool((told(self, "a truth value") if readers else self._data).item())
+        return bool(told(self, "a truth value").item())
 
     def __index__(self) -> int:
         if self._data.ndim or self._data.dtype.kind not in "iu":
             raise DTypeError(f"index: {self.dtype}{self.shape} is not an integer scalar")
-        return int((told(self, "an index") if readers else self._data).item())
+        return int(told(self, "an index").item())
 
     def __len__(self) -> int:
         if not self._data.ndim:
@@ -181,8 +215,11 @@ class Tensor:
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
-        values = np.array2string(self._data, separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
+        data = self._data if self._data.__class__ is _ndarray else cuda.to_host(self._data)
+        values = np.array2string(data, separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
         extra = ", requires_grad=True" if self._node is not None else ""
+        if data is not self._data:
+            extra = f", device={self.device!r}{extra}"
         return f"tensor({values}, dtype={self.dtype}{extra})"
 
     if TYPE_CHECKING:  # attached by minigrad.ops.methods and minigrad.autodiff
@@ -220,6 +257,7 @@ class Variable(Tensor):
         trainable: whether gradients flow to it. Integers and booleans never are.
         dtype: as of `tensor`.
         name: for messages, summaries and checkpoints.
+        device: as of `tensor`.
 
     Attributes:
         regularizer: a function of the Variable that gives a penalty, which layers list and training adds to the loss;
@@ -239,8 +277,15 @@ class Variable(Tensor):
 
     __slots__ = ("constraint", "name", "regularizer")
 
-    def __init__(self, value: Any, trainable: bool = True, dtype: Any = None, name: str | None = None):
-        data = _as_array(value, dtype, copy=True)
+    def __init__(
+        self,
+        value: Any,
+        trainable: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+        device: str | None = None,
+    ):
+        data = _placed(value, dtype, device)
         trainable = trainable and dtypes.is_differentiable(data.dtype)
         super().__init__(data, Leaf(data.shape, data.dtype) if trainable else None, 0, [0])
         self.name = name
@@ -256,19 +301,20 @@ class Variable(Tensor):
         return f"<Variable {self.name or 'unnamed'}: {super().__repr__()}>"
 
     def __deepcopy__(self, memo: dict) -> Variable:
-        twin = Variable(self._data, self.trainable, name=self.name)
+        twin = Variable(self, self.trainable, name=self.name)
         twin.regularizer, twin.constraint = deepcopy(self.regularizer, memo), deepcopy(self.constraint, memo)
         return twin
 
 
-def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False) -> Tensor:
+def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, device: str | None = None) -> Tensor:
     """A tensor of the given values, which are copied.
 
     Args:
-        value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts. Arrays keep
-            their dtype; Python floats become float32, Python integers int64.
+        value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts, or that has
+            ``__cuda_array_interface__``. Arrays keep their dtype; Python floats become float32, Python integers int64.
         dtype: the dtype wanted instead.
         requires_grad: whether it is a leaf that collects gradients.
+        device: where, as of `Tensor.to`; a tensor's own device, and the CPU for other values, if None.
 
     Raises:
         DTypeError: for values that are no numbers, and for ``requires_grad`` with a dtype that has no derivative.
@@ -283,24 +329,85 @@ def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False) -> Ten
         ...
         minigrad.errors.DTypeError: tensor: requires_grad needs a floating-point dtype, got int64
     """
-    data = _as_array(value, dtype, copy=True)
+    data = _placed(value, dtype, device)
     if requires_grad and not dtypes.is_differentiable(data.dtype):
         raise DTypeError(f"tensor: requires_grad needs a floating-point dtype, got {data.dtype}")
     return Tensor(data, Leaf(data.shape, data.dtype) if requires_grad else None)
 
 
-def as_tensor(value: Any, dtype: Any = None) -> Tensor:
-    """`value` itself if it is a Tensor (of that dtype), else a constant tensor of its values."""
+def as_tensor(value: Any, dtype: Any = None, like: Tensor | None = None) -> Tensor:
+    """`value` itself if it is a Tensor (of that dtype), else a constant tensor of its values, on `like`'s device."""
     if isinstance(value, Tensor) and (dtype is None or value._data.dtype == dtype):
         return value
-    return Tensor(_as_array(value, dtype, copy=True))
+    return Tensor(_placed(value, dtype, None if like is None or isinstance(value, Tensor) else like.device))
+
+
+def full_like(x: Tensor, value: float, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A constant tensor of one number, of the dtype and on the device of x, and of its shape if none is given."""
+    shape = x._data.shape if shape is None else shape
+    if x._data.__class__ is _ndarray:
+        return Tensor(np.full(shape, value, x._data.dtype))
+    number = np.array(value).astype(x._data.dtype).item()
+    constant = cuda.constant(number, x._data.dtype, x._data.lease.stream.device)
+    return Tensor(constant.broadcast_to(shape) if shape else constant)
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor in the memory of another library's array, on the CPU or on a GPU: nothing is copied.
+
+    Args:
+        source: has ``__dlpack__`` and ``__dlpack_device__``.
+
+    Raises:
+        DeviceError: for memory that is neither the CPU's nor a GPU's of CUDA.
+        DTypeError: for what tensors don't hold.
+
+    Example:
+        >>> import numpy as np, minigrad as mg
+        >>> mg.from_dlpack(np.ones(2))
+        tensor([1., 1.], dtype=float64)
+    """
+    if isinstance(source, Tensor):
+        return source.detach()
+    data = dlpack.taken(source)
+    dtypes.as_dtype(data.dtype)
+    return Tensor(data)
+
+
+def on(device: str, values: np.ndarray) -> Tensor:
+    """A constant tensor of the values on a device; on the CPU it shares their memory."""
+    index = cuda.index_of(device)
+    return Tensor(values if index is None else cuda.to_device(values, index))
+
+
+def move(variable: Variable, device: str) -> None:
+    """Have a Variable on another device from now on. Its gradient is dropped."""
+    if variable.device != device:
+        variable._data = cuda.copied(variable._data, cuda.index_of(device))
+        variable._version[0] += 1  # type: ignore[index]
+        if variable.trainable:
+            variable.grad = None
+
+
+def _placed(value: Any, dtype: Any, device: str | None) -> Any:
+    """A copy of the values in the dtype, on the device: by default where they are, or on the CPU."""
+    if hasattr(value, "__cuda_array_interface__") and not isinstance(value, Tensor):
+        value = Tensor(cuda.taken(value))
+    if isinstance(value, Tensor) and value._data.__class__ is DeviceArray:
+        from minigrad.ops.cast import astype
+
+        cast = value if dtype is None else astype(value.detach(), dtype)
+        return cuda.copied(cast._data, cuda.index_of(cast.device if device is None else device))
+    data = _as_array(value, dtype, copy=True)
+    index = None if device is None else cuda.index_of(device)
+    return data if index is None else cuda.to_device(data, index)
 
 
 def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
     if isinstance(value, Tensor):
-        value = told(value, "the values of a new tensor") if readers else value._data
+        value = told(value, "the values of a new tensor")
     elif not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__") and not np.isscalar(value):
-        value = np.from_dlpack(value)
+        value = told(from_dlpack(value), "the values of a new tensor")
     given = value if isinstance(value, (np.ndarray, np.generic)) else None
     try:
         array = np.array(value) if given is None else value

@@ -30,7 +30,7 @@ from minigrad.nn import Layer, losses
 from minigrad.nn import metrics as metric_functions
 from minigrad.optim import Optimizer
 from minigrad.tape import no_grad
-from minigrad.tensor import Tensor
+from minigrad.tensor import on
 
 __all__ = [
     "CSVLogger",
@@ -152,7 +152,7 @@ def fit(
         "batch_size": int(batch_size), "shuffle": bool(shuffle), "drop_last": bool(drop_last), "seed": int(seed),
     }  # fmt: skip
     with no_grad():
-        model(Tensor(x[:1]))  # every layer has its Variables before the first step
+        model(on(model.device, x[:1]))  # every layer has its Variables before the first step
     variables = model.trainable_variables
     if not variables:
         raise GradientError(f"fit: {model.name} has no trainable Variables")
@@ -219,9 +219,9 @@ def evaluate(
     with no_grad():
         for low in range(0, len(x), batch_size):
             batch, targets = x[low : low + batch_size], y[low : low + batch_size]
-            outputs = model(Tensor(np.ascontiguousarray(batch)), False)
-            weights = () if weight is None else (Tensor(weight[low : low + batch_size].copy()),)
-            value = loss_function(outputs, Tensor(np.ascontiguousarray(targets)), *weights)
+            outputs = model(on(model.device, np.ascontiguousarray(batch)), False)
+            weights = () if weight is None else (on(model.device, weight[low : low + batch_size].copy()),)
+            value = loss_function(outputs, on(model.device, np.ascontiguousarray(targets)), *weights)
             totals["loss"] += loss_value("evaluate", value) * len(batch)
             for name, function in functions:
                 totals[name] += float(function(outputs.numpy(), targets)) * len(batch)
@@ -241,7 +241,7 @@ def predict(model: Layer, x: Any, *, batch_size: int = 256) -> np.ndarray:
     batch_size = integer("predict", "batch_size", batch_size, 1)
     with no_grad():
         parts = [
-            model(Tensor(np.ascontiguousarray(x[low : low + batch_size])), False).numpy()
+            model(on(model.device, np.ascontiguousarray(x[low : low + batch_size])), False).numpy()
             for low in range(0, max(1, len(x)), batch_size)
         ]
     return np.concatenate(parts)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import cpu
+from minigrad.devices import cpu, cuda
 from minigrad.errors import MinigradError
 from minigrad.gradcheck.repeat import LAYOUTS, spread_along
 from minigrad.gradcheck.result import FAILED, PASSED, Result, compare
@@ -150,13 +150,26 @@ def invariances(p: Primitive, sample: Sample, device: str, seed: int) -> Result 
 
 def run(p: Primitive, inputs: Sequence[Any], params: dict, device: str = "cpu") -> list[np.ndarray]:
     """Copies of the outputs, or of what a mutating primitive leaves in its Variables."""
-    tensors: list[Any] = [None if a is None else Tensor(a) for a in inputs]
+    tensors: list[Any] = [None if a is None else Tensor(placed(a, device)) for a in inputs]
     places = p.mutated_inputs(len(tensors))
     for i in places:
-        tensors[i] = Variable(inputs[i], trainable=False)
-    with on_device(device), np.errstate(all="ignore"):
+        tensors[i] = Variable(tensors[i], trainable=False)
+    with on_device("reference" if device == "reference" else "cpu"), np.errstate(all="ignore"):
         results = p(*tensors, **params)
-    return [np.array(t._data) for t in ([tensors[i] for i in places] if p.mutates else _as_tuple(results))]
+    return [t.numpy().copy() for t in ([tensors[i] for i in places] if p.mutates else _as_tuple(results))]
+
+
+def placed(a: np.ndarray, device: str) -> Any:
+    """The array where a device's kernels take it, in the same layout."""
+    if not device.startswith("cuda"):
+        return a
+    if a.flags.c_contiguous or not a.size:
+        return cuda.to_device(a)
+    first = a[tuple([slice(-1, None) if s < 0 else slice(0, 1) for s in a.strides])]  # with all the rest behind it
+    reach = [(n - 1) * s for n, s in zip(a.shape, a.strides)]
+    size = sum([abs(r) for r in reach]) // a.itemsize + 1
+    memory = np.lib.stride_tricks.as_strided(first, (size,), (a.itemsize,))
+    return cuda.to_device(memory).strided(a.shape, a.strides, -sum([r for r in reach if r < 0]))
 
 
 def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
@@ -274,9 +287,9 @@ def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _fill(p: Primitive, device: str, inputs: list, params: dict, byte: int, expected: list) -> str:
     """What is wrong with a kernel that fills memory which holds, and lies in, garbage."""
-    with on_device(device):
-        plan = p._plan((__name__,), inputs, params)
-    del p._plans[(__name__,)]
+    key = device, __name__
+    plan = p._plan(key, inputs, params)
+    del p._plans[key]
     if plan.returns:
         return ""
     placed = [None if a is None else _in_garbage(a.shape, a.dtype, byte, a)[1] for a in inputs]

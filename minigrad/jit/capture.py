@@ -145,6 +145,8 @@ class Recorder:
 
     def _made(self, kind: str, source: Any, array: np.ndarray, base: Value | None = None) -> Value:
         """A new value, which is from now on what this memory holds."""
+        if array.__class__ is not np.ndarray:
+            raise CaptureError(f"jit: {self.name} computes on a GPU; it records the CPU alone")
         value = Value(kind, source, array, base)
         key, holder = _key(array), owner(array)
         reference = weakref.ref(holder)

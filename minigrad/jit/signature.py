@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import DTypeError
+from minigrad.errors import CaptureError, DTypeError
 from minigrad.tensor import Tensor, Variable
 
 
@@ -76,6 +76,8 @@ class Signature:
         def copied(value: Any) -> Any:
             if value.__class__ is Tensor or value.__class__ is np.ndarray:
                 a = value._data if value.__class__ is Tensor else value
+                if a.__class__ is not np.ndarray:
+                    raise CaptureError(f"jit: an argument is on {value.device!r}; it records the CPU alone")
                 inputs.append(Tensor(np.array(a, a.dtype.newbyteorder("="), order="C", subok=False)))
                 return inputs[-1]
             if isinstance(value, (tuple, list)):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.devices import cuda
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, MissingRuleError, ShapeError
 from minigrad.nn import constraints, initializers, regularizers
 from minigrad.ops.generator import Generator
 from minigrad.tape import no_grad
-from minigrad.tensor import Tensor, Variable, as_tensor
+from minigrad.tensor import Tensor, Variable, as_tensor, move, on
 
 
 class Layer:
@@ -32,6 +33,7 @@ class Layer:
 
     Attributes:
         trainable: set it to False, and training leaves the Variables of this layer and the inner ones alone.
+        device: where the Variables are, or will be made: where the first input is, unless `to` says something else.
 
     Raises:
         ArgumentTypeError: when called, for a keyword argument that `call` does not take.
@@ -57,6 +59,7 @@ class Layer:
         self.built = False
         self.trainable = True
         self.generator: Any = None
+        self._device: str | None = None  # as long as nobody has said
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Make the Variables for inputs of this shape; None stands for any length. Called by `build_once`."""
@@ -69,6 +72,7 @@ class Layer:
         if not isinstance(x, Tensor):
             x = as_tensor(x)
         if not self.built:
+            self._device = self._device or x.device
             self.build_once(x.shape)
         if not options:
             return self.call(x, training)
@@ -88,10 +92,36 @@ class Layer:
     def build_once(self, shape: Sequence[int | None]) -> None:
         """Make the Variables if there are none yet, as the first input of this shape would."""
         if not self.built:
-            self._hand_down_generator()
+            self._hand_down()
             self.build(tuple(shape))
-            self._hand_down_generator()  # to the layers that build made
+            self._hand_down()  # to the layers that build made
             self.built = True
+
+    def to(self, device: str) -> Layer:
+        """Move the Variables to a device, in place, and return the layer. What is yet to be made will be made there.
+
+        Args:
+            device: as of `Tensor.to`.
+
+        Raises:
+            ArgumentError: for what names no device.
+            DeviceError, OutOfMemoryError: for a GPU that is not there, or has no room.
+
+        Example:
+            >>> import minigrad as mg
+            >>> mg.nn.Dense(3).to("cpu").device
+            'cpu'
+        """
+        name = "cpu" if (index := cuda.index_of(device)) is None else cuda.name_of(index)
+        for variable in self.variables.values():
+            move(variable, name)
+        for _, layer in self._walk():
+            layer._device = name
+        return self
+
+    @property
+    def device(self) -> str:
+        return self._device or "cpu"
 
     def replaced(self, **attributes: Any) -> Any:
         """This layer with other values for some attributes, for one call; all else is shared, and itself it stays.
@@ -134,7 +164,7 @@ class Layer:
         values = initializers.get(initializer)(sizes, dtype, self.generator)
         if np.shape(values) != sizes:
             raise ShapeError(f"{self.name}: the initializer of {name} gave shape {np.shape(values)}, expected {sizes}")
-        variable = Variable(values, trainable, dtype, f"{self.name}/{name}")
+        variable = Variable(values, trainable, dtype, f"{self.name}/{name}", self.device)
         variable.regularizer, variable.constraint = regularizers.get(regularizer), constraints.get(constraint)
         return variable
 
@@ -212,11 +242,13 @@ class Layer:
         for _, layer in self._walk():
             layer.generator = generator
 
-    def _hand_down_generator(self) -> None:
-        if self.generator is not None:
-            for _, layer in self._walk():
-                if layer.generator is None:
-                    layer.generator = self.generator
+    def _hand_down(self) -> None:
+        """Give inner layers that have none the generator, and those that are yet to be built the device."""
+        for _, layer in self._walk():
+            if layer.generator is None:
+                layer.generator = self.generator
+            if not layer.built and layer._device is None:
+                layer._device = self._device
 
     def _walk(self, frozen: bool = True) -> Iterator[tuple[str, Layer]]:
         """This layer and all inner ones, each once, with their paths; without `frozen`, only those that train."""
@@ -281,13 +313,13 @@ class Sequential(Layer):
                 f"{self.name}: item {len(self.items)} is the class {layer.__name__}, expected a layer"
             )
         self.items.append(layer)
-        self._hand_down_generator()
+        self._hand_down()
         if isinstance(layer, Layer) and not self._given_dtype:
             self.dtype = np.promote_types(self.dtype, layer.dtype)
 
     def __call__(self, x: Any, training: bool = False, **options: Any) -> Tensor:
         if not self.built:
-            self._hand_down_generator()
+            self._hand_down()
             self.built = True  # the items build themselves as the first input passes
         if not options:
             return self.call(x if isinstance(x, Tensor) else as_tensor(x), training)
@@ -296,7 +328,7 @@ class Sequential(Layer):
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Make the Variables of all layers, by passing zeros of this shape through, one for an unknown length."""
         with no_grad():
-            self.call(Tensor(np.zeros([1 if n is None else n for n in shape], self.dtype)), training=False)
+            self.call(on(self.device, np.zeros([1 if n is None else n for n in shape], self.dtype)), training=False)
 
     def call(self, x: Tensor, training: bool, **options: Any) -> Tensor:
         return self.pass_through(x, training, options)

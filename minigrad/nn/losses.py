@@ -10,11 +10,9 @@ from collections.abc import Callable
 from math import log
 from typing import Any
 
-import numpy as np
-
 from minigrad import ops
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor, as_tensor, full_like
 
 _EPSILON = 1e-7  # how close probabilities may come to 0 and 1, as in Keras
 
@@ -50,7 +48,7 @@ def cross_entropy(probabilities: Tensor, labels: Any, sample_weight: Any = None)
         IndexRangeError, ShapeError, DTypeError: for labels that do not fit.
     """
     p = ops.clip(probabilities / probabilities.sum(-1, keepdims=True), _EPSILON, 1 - _EPSILON)
-    labels = as_tensor(labels)
+    labels = as_tensor(labels, like=p)
     if labels.shape == p.shape:
         values = -(labels.astype(p.dtype) * ops.log(p)).sum(-1)
     elif labels.shape != p.shape[:-1]:
@@ -182,14 +180,14 @@ def averaged(name: str, values: Tensor, sample_weight: Any = None) -> Tensor:
     """The mean of a batch of losses; with weights, Σ weight·loss / number of losses."""
     if sample_weight is None:
         return values.mean()
-    weight = as_tensor(sample_weight).astype(values.dtype)
+    weight = as_tensor(sample_weight, like=values).astype(values.dtype)
     if weight.shape != values.shape[: weight.ndim]:
         raise ShapeError(f"{name}: sample_weight has shape {weight.shape}, expected leading axes of {values.shape}")
     return (values * weight.reshape(weight.shape + (1,) * (values.ndim - weight.ndim))).mean()
 
 
 def _like(outputs: Tensor, targets: Any, name: str) -> Tensor:
-    targets = as_tensor(targets).astype(outputs.dtype)
+    targets = as_tensor(targets, like=outputs).astype(outputs.dtype)
     if targets.shape != outputs.shape:
         raise ShapeError(f"{name}: targets have shape {targets.shape}, expected {outputs.shape} as the outputs")
     return targets
@@ -197,7 +195,7 @@ def _like(outputs: Tensor, targets: Any, name: str) -> Tensor:
 
 def _signed(name: str, outputs: Tensor, targets: Any) -> Tensor:
     targets = _like(outputs, targets, name)
-    return ops.where(ops.equal(targets, 0), Tensor(np.asarray(-1, targets.dtype)), targets)
+    return ops.where(ops.equal(targets, 0), full_like(targets, -1, ()), targets)
 
 
 def _unit(x: Tensor) -> Tensor:

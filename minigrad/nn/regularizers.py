@@ -10,7 +10,7 @@ import numpy as np
 from minigrad import ops
 from minigrad.errors import ArgumentError, ArgumentTypeError, ShapeError
 from minigrad.ops.noise import number
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, as_tensor, full_like
 
 #: ``regularizer(values) -> penalty``
 Regularizer = Callable[[Tensor], Tensor]
@@ -41,7 +41,7 @@ class L1L2:
         if self.l2:
             parts.append(self.l2 * ops.square(w).sum())
         if not parts:
-            return Tensor(np.zeros((), w.dtype))
+            return full_like(w, 0, ())
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class OrthogonalRegularizer:
         # Under the square root, so that a row of zeros has a gradient: 0.
         norms = ops.sqrt(ops.maximum(ops.square(w).sum(1, keepdims=True), np.asarray(1e-12, w.dtype)))
         rows = w / norms
-        others = Tensor(1 - np.eye(n, dtype=w.dtype))
+        others = as_tensor(1 - np.eye(n, dtype=w.dtype), like=w)
         return self.factor / max(1, n * (n - 1)) * ops.absolute((rows @ rows.mT) * others).sum()
 
     def __repr__(self) -> str:

@@ -71,7 +71,10 @@ from minigrad.ops.shaping import (
 )
 from minigrad.ops.softmax import log_softmax, logsumexp, softmax
 from minigrad.ops.state import assign
+from minigrad.ops.transfer import transfer
 from minigrad.ops.upsampling import upsample2d
+
+from minigrad.ops import cuda  # isort: skip  # once all primitives are there
 
 __all__ = [
     "absolute",
@@ -92,6 +95,7 @@ __all__ = [
     "conv2d_transpose",
     "copy",
     "cos",
+    "cuda",
     "divide",
     "dot",
     "dropout",
@@ -158,6 +162,7 @@ __all__ = [
     "take_along_axis",
     "tanh",
     "tile",
+    "transfer",
     "transpose",
     "upsample2d",
     "var",

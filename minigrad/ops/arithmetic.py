@@ -11,7 +11,7 @@ from minigrad.devices.cpu_loops import Loop
 from minigrad.elementwise import broadcast_shape, elementwise, off_kinks, promoted
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor, as_tensor, full_like
 
 
 def _samples(*groups: tuple, floor: float | None = None, ceiling: float | None = None) -> Any:
@@ -400,7 +400,7 @@ where_p.kernel("cpu")(
 @where_p.vjp(saves=("condition",))
 def _(ct, saved, needs):
     _, x, y = saved.shapes
-    zero = Tensor(np.zeros((), ct.dtype))
+    zero = full_like(ct, 0, ())
     return (
         None,
         where_p(saved.condition, ct, zero).sum_to(x) if needs[1] else None,
@@ -411,7 +411,7 @@ def _(ct, saved, needs):
 @where_p.jvp
 def _(tangents, primals, outputs):
     _, tx, ty = tangents
-    zero = Tensor(np.zeros((), outputs[0].dtype))
+    zero = full_like(outputs[0], 0, ())
     result = where_p(primals[0], zero if tx is None else tx, zero if ty is None else ty)
     return result if result.shape == outputs[0].shape else result.broadcast_to(outputs[0].shape)
 
@@ -440,4 +440,4 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         tensor([0., 2.], dtype=float32)
     """
     x, y = promoted("where", (x, y))
-    return where_p(as_tensor(condition), x, y)
+    return where_p(as_tensor(condition, like=x), x, y)

@@ -24,7 +24,7 @@ from minigrad.ops.softmax import (
     softmax_grad_p,
 )
 from minigrad.primitive import Abstract, Primitive, Sample
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.tensor import Tensor, as_tensor, full_like
 
 
 def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Tensor:
@@ -58,7 +58,8 @@ def softmax_cross_entropy(logits: Any, labels: Any, axis: int = -1) -> Tensor:
         ...
         minigrad.errors.IndexRangeError: softmax_cross_entropy: labels[1] is 2, expected 0 to 1 for 2 classes
     """
-    logits, labels = floating("softmax_cross_entropy", logits), as_tensor(labels)
+    logits = floating("softmax_cross_entropy", logits)
+    labels = as_tensor(labels, like=logits)
     order = None if axis == -1 and logits._data.ndim else last_axis("softmax_cross_entropy", axis, logits._data.ndim)
     if order is not None:
         logits = logits.transpose(order)
@@ -193,7 +194,7 @@ def _(tangents, primals, outputs):
 
 
 def _ones(like: Tensor) -> Tensor:
-    return Tensor(np.ones(like.shape, like.dtype))
+    return full_like(like, 1)
 
 
 _LABELLED: list[tuple[int, ...]] = [(4, 3), (5,), (1, 1), (3, 1), (2, 3, 5), (0, 4), (2, 17)]

@@ -52,11 +52,11 @@ def getitem(x: Any, key: Any) -> Tensor:
     if basic is not None:
         return slice_p(x, key=basic)
     if len(items) == 1 and x._data.ndim:
-        places = indices_of("getitem", items[0])
+        places = indices_of("getitem", items[0], x)
         if places._data.dtype.kind != "b":
             return _take("getitem", x, places, 0, 0, 0)
         items = (places,)
-    return _gather("getitem", x, parse("getitem", items, x._data.shape))
+    return _gather("getitem", x, parse("getitem", items, x))
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
@@ -77,7 +77,8 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
         tensor([[3., 1.],
                 [6., 4.]], dtype=float32)
     """
-    x, places = as_tensor(x), integers_of("take", indices)
+    x = as_tensor(x)
+    places = integers_of("take", indices, x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     axis = axis_of("take", axis, x.ndim)
@@ -104,7 +105,8 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
         tensor([[5.],
                 [6.]], dtype=float32)
     """
-    x, places = as_tensor(x), integers_of("take_along_axis", indices)
+    x = as_tensor(x)
+    places = integers_of("take_along_axis", indices, x)
     if axis is None:
         x, axis = x.reshape(-1), 0
     if places.ndim != x.ndim:
@@ -121,7 +123,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
         raise ShapeError(f"take_along_axis: {shapes}, which do not broadcast but for axis {axis}") from None
     rows, count = prod(batch), places.shape[-1]
     places = places.broadcast_to((*batch, count)).reshape(rows, count)
-    first = Tensor(np.arange(rows).reshape(rows, 1))
+    first = as_tensor(np.arange(rows).reshape(rows, 1), like=x)
     try:
         flat = ravel_index_p(first, places, dims=(rows, n))
     except OutsideError as error:
@@ -169,7 +171,7 @@ def at_set(x: Any, key: Any, values: Any) -> Tensor:
         tensor([1., 0., 0.], dtype=float32)
     """
     x = as_tensor(x)
-    values = _values("at_set", values, x.dtype)
+    values = _values("at_set", values, x)
     items = key if key.__class__ is tuple else (key,)
     basic = plain("at_set", items)
     if basic is not None:
@@ -188,7 +190,7 @@ def at_add(x: Any, key: Any, values: Any) -> Tensor:
         tensor([31.,  2., 33.], dtype=float32)
     """
     x = as_tensor(x)
-    values = _values("at_add", values, x.dtype)
+    values = _values("at_add", values, x)
     items = key if key.__class__ is tuple else (key,)
     basic = plain("at_add", items)
     if basic is not None:
@@ -248,12 +250,12 @@ def _located(operation: str, error: OutsideError, axis: int) -> IndexRangeError:
 
 def _scatter(operation: str, primitive: Any, x: Tensor, items: tuple, values: Tensor) -> Tensor:
     """`put_p` or `scatter_add_p` of the values at a key with index arrays."""
-    key = parse(operation, items, x.shape)
+    key = parse(operation, items, x)
     if key.basic is None and len(key.groups) == 1 and key.at == key.groups[0].axis:
         axis, lengths, places, named = key.groups[0]
         target = _merged(x, axis, lengths)
     else:  # any other key: where each of its elements stands among all elements
-        everywhere = Tensor(np.arange(x.size).reshape(x.shape))
+        everywhere = as_tensor(np.arange(x.size).reshape(x.shape), like=x)
         axis, named, places, target = 0, 0, _gather(operation, everywhere, key), x.reshape(-1)
     shape = (*target.shape[:axis], *places.shape, *target.shape[axis + 1 :])
     require_values(operation, values, shape)
@@ -266,9 +268,10 @@ def _scatter(operation: str, primitive: Any, x: Tensor, items: tuple, values: Te
         raise _located(operation, error, named) from None
 
 
-def _values(operation: str, values: Any, dtype: np.dtype) -> Tensor:
+def _values(operation: str, values: Any, x: Tensor) -> Tensor:
     """What is to be written, in the dtype of where it goes."""
-    found = values if isinstance(values, Tensor) else Tensor(np.array(values))
+    dtype = x.dtype
+    found = values if isinstance(values, Tensor) else as_tensor(np.array(values), like=x)
     if _RANKS.get(found.dtype.kind, 9) > _RANKS[dtype.kind]:
         raise DTypeError(f"{operation}: values has dtype {found.dtype}, which {dtype} can't hold")
     return found.astype(dtype)

@@ -204,7 +204,7 @@ def _(ct, saved, needs, *, axis):
     shape, index = saved.shapes[0], saved.index
     dx = dvalues = None
     if needs[0]:
-        dx = put_p(ct, index, zero(ct.dtype), axis=axis)
+        dx = put_p(ct, index, zero(ct), axis=axis)
     if needs[2]:
         stays = is_last_p(index, length=shape[axis]).reshape(*index.shape, *(1,) * (len(shape) - axis - 1))
         dvalues = take_p(ct, index, axis=axis) * stays.astype(ct.dtype)
@@ -218,8 +218,8 @@ def _(tangents, primals, outputs, *, axis):
     x, index, _ = primals
     if tx is None and tv is None:
         return None
-    tx = zero(x.dtype).broadcast_to(x.shape) if tx is None else tx
-    return put_p(tx, index, zero(x.dtype) if tv is None else tv, axis=axis)
+    tx = zero(x).broadcast_to(x.shape) if tx is None else tx
+    return put_p(tx, index, zero(x) if tv is None else tv, axis=axis)
 
 
 @put_p.samples

@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.errors import DTypeError, IndexRangeError, ShapeError
 from minigrad.ops.indexing_places import flatnonzero_p
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, as_tensor
 
 _ALL = (None, None, None)  # the slice of a whole axis
 
@@ -65,8 +65,8 @@ def _integer(operation: str, item: Any) -> int:
         raise DTypeError(f"{operation}: the key has {item!r}, expected integers, slices, None, ... or masks") from None
 
 
-def indices_of(operation: str, item: Any) -> Tensor:
-    """An item of a key as a tensor of integers or booleans."""
+def indices_of(operation: str, item: Any, like: Tensor) -> Tensor:
+    """An item of a key as a tensor of integers or booleans, on `like`'s device unless it is a tensor already."""
     if isinstance(item, Tensor):
         found = item
     else:
@@ -75,7 +75,7 @@ def indices_of(operation: str, item: Any) -> Tensor:
         except ValueError as error:
             raise ShapeError(f"{operation}: index lists are of unequal length ({error})") from error
         empty = array.size == 0 and not isinstance(item, np.ndarray)
-        found = Tensor(np.zeros(array.shape, np.int64) if empty else array)
+        found = as_tensor(np.zeros(array.shape, np.int64) if empty else array, like=like)
     kind = found._data.dtype.kind
     if kind == "b":
         return found
@@ -84,15 +84,16 @@ def indices_of(operation: str, item: Any) -> Tensor:
     return found if found._data.dtype == dtypes.int64 else found.astype(dtypes.int64)
 
 
-def integers_of(operation: str, indices: Any) -> Tensor:
-    found = indices_of(operation, indices)
+def integers_of(operation: str, indices: Any, like: Tensor) -> Tensor:
+    found = indices_of(operation, indices, like)
     dtypes.require_integer(operation, "indices", found.dtype)
     return found
 
 
-def parse(operation: str, items: tuple, shape: tuple[int, ...]) -> Advanced:
-    """A key with index arrays, taken apart by NumPy's rules."""
-    entries = [indices_of(operation, i) if _is_array(i) else (plain(operation, (i,)) or (None,))[0] for i in items]
+def parse(operation: str, items: tuple, x: Tensor) -> Advanced:
+    """A key with index arrays, for x, taken apart by NumPy's rules."""
+    shape = x._data.shape
+    entries = [indices_of(operation, i, x) if _is_array(i) else (plain(operation, (i,)) or (None,))[0] for i in items]
     used = sum([_axes_used(e) for e in entries])
     if used > len(shape):
         raise IndexRangeError(f"{operation}: the key has {used} indices for a tensor of shape {shape}")

@@ -10,15 +10,16 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, IndexRangeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
-from minigrad.tensor import Tensor
+from minigrad.tensor import Tensor, full_like
 
 slice_p = Primitive("mg::slice", view=True)
 unslice_p = Primitive("mg::unslice")
 set_slice_p = Primitive("mg::set_slice")
 
 
-def zero(dtype: np.dtype) -> Tensor:
-    return Tensor(np.zeros((), dtype))
+def zero(like: Tensor) -> Tensor:
+    """A 0 of the dtype of `like`, on its device."""
+    return full_like(like, 0, ())
 
 
 # Slices: integers, slices, None and Ellipsis. A slice is a triple in the key, because Python's are not hashable.
@@ -169,7 +170,7 @@ def _(out, x, values, *, key):
 @set_slice_p.vjp()
 def _(ct, saved, needs, *, key):
     return (
-        set_slice_p(ct, zero(ct.dtype), key=key) if needs[0] else None,
+        set_slice_p(ct, zero(ct), key=key) if needs[0] else None,
         slice_p(ct, key=key).sum_to(saved.shapes[1]) if needs[1] else None,
     )
 
@@ -181,7 +182,7 @@ def _(tangents, primals, outputs, *, key):
     if tx is None:
         shape = sliced_shape(x.shape, key)
         return unslice_p(values if values.shape == shape else values.broadcast_to(shape), shape=x.shape, key=key)
-    return set_slice_p(tx, zero(x.dtype) if values is None else values, key=key)
+    return set_slice_p(tx, zero(x) if values is None else values, key=key)
 
 
 @set_slice_p.samples

@@ -44,7 +44,7 @@ def dropout(x: Any, rate: float, generator: Generator | None = None) -> Tensor:
     """
     x, rate = as_tensor(x), number("dropout", "rate", rate)
     start = begin(dropout_p, generator, 1, Abstract(x._data.shape, x._data.dtype), rate=rate)
-    return dropout_p(x, start, rate=rate) if rate else x
+    return dropout_p(x, start.to(x.device), rate=rate) if rate else x
 
 
 @dropout_p.infer

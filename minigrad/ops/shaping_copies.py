@@ -10,7 +10,7 @@ import numpy as np
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.ops.shaping_views import axis_of
 from minigrad.primitive import Abstract, Primitive, Sample
-from minigrad.tensor import Tensor
+from minigrad.tensor import full_like
 
 concatenate_p = Primitive("mg::concatenate")
 pad_p = Primitive("mg::pad")
@@ -58,7 +58,8 @@ def _(ct, saved, needs, *, axis):
 @concatenate_p.jvp
 def _(tangents, primals, outputs, *, axis):
     return concatenate_p(
-        *[Tensor(np.zeros(p.shape, p.dtype)) if t is None else t for t, p in zip(tangents, primals)], axis=axis
+        *[full_like(p, 0) if t is None else t for t, p in zip(tangents, primals)],
+        axis=axis,
     )
 
 

@@ -295,5 +295,5 @@ def assign(variable: Variable, value: Any) -> None:
     """
     if not isinstance(variable, Variable):
         raise ArgumentTypeError(f"assign: takes a Variable, got {type(variable).__name__}")
-    value = value if isinstance(value, Tensor) else as_tensor(value, variable.dtype)
+    value = value if isinstance(value, Tensor) else as_tensor(value, variable.dtype, like=variable)
     assign_p(variable, value.astype(variable.dtype))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from minigrad.devices import cache, cpu
+from minigrad.devices import cache, cpu, threads
 
 
 @cpu.jit
@@ -25,8 +25,8 @@ def test_helpers_have_no_name_outside_the_library(monkeypatch):
     x = np.random.default_rng(0).standard_normal((3, 1000)).astype(np.float32)
     out = np.empty(3, np.float32)
     totals_twice.body.entry(0, out, x)
-    for form in (totals_twice.serial, totals_twice.parallel):
-        form(3, out, x)
+    for run in (totals_twice.serial, lambda chunks, *args: totals_twice.parallel(chunks, threads.WORDS, *args)):
+        run(3, out, x)
         np.testing.assert_allclose(out, x.sum(1) + x[:, 1:].sum(1), rtol=1e-4)
     for function in (totals_twice.body, totals_twice.serial, totals_twice.parallel):
         (result,) = function.compiled().overloads.values()

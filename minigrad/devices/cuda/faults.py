@@ -1,0 +1,61 @@
+"""Mistakes that only a running kernel can see, an index out of range for one, reported without waiting for each kernel.
+
+A kernel that sees one leaves its number and a value in a few words of the GPU's memory, and goes on without touching
+what lies outside. Whoever next copies from that GPU to the host waits for it anyway, and gets the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minigrad.devices.cuda import driver as drivers
+from minigrad.devices.cuda.array import DeviceArray
+from minigrad.devices.cuda.kernels import gpu, jit
+from minigrad.devices.cuda.memory import current, empty
+
+_errors: dict[int, Callable[[int], Exception]] = {}
+_MOST = 4096  # errors that are remembered
+
+
+@jit
+def report(words, number, value):
+    """Leave a fault, unless another is there already. For kernels."""
+    if gpu.atomic.cas(words, 0, 0, number) == 0:
+        words[1] = value
+
+
+def watch(device: int, error: Callable[[int], Exception]) -> tuple[DeviceArray, int]:
+    """What a kernel gives to `report`: the words, and the number that stands for ``error(value)``."""
+    state = drivers.get().state
+    with state.lock:
+        words = state.faults.get(device)
+        if words is None:
+            words = state.faults[device] = empty((2,), np.dtype(np.int64), device)
+            _clear(device, words)
+        number = max(_errors, default=0) + 1
+        _errors[number] = error
+        _errors.pop(number - _MOST, None)
+        state.pending.add(device)
+    return words, number
+
+
+def check(device: int) -> None:
+    """Raise the error of a fault that a kernel on this GPU has left. Waits for the GPU, if there can be one."""
+    driver = drivers.get()
+    if device not in driver.state.pending:
+        return
+    with driver.state.lock:
+        driver.state.pending.discard(device)
+        driver.synchronize_all(device)
+        words, values = driver.state.faults[device], np.zeros(2, np.int64)
+        driver.download(device, words.flat, values, current(device).native)
+        if not values[0]:
+            return
+        _clear(device, words)
+    raise _errors[int(values[0])](int(values[1]))
+
+
+def _clear(device: int, words: DeviceArray) -> None:
+    drivers.get().upload(device, words.flat, np.zeros(2, np.int64), current(device).native)

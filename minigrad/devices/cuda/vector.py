@@ -1,0 +1,101 @@
+"""Loads and stores of several elements at once: up to 16 bytes a thread in one instruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from minigrad.devices.cuda import driver as drivers
+from minigrad.devices.cuda.kernels import Function
+
+BYTES = 16  # the widest access there is
+
+
+class Intrinsic(Function):
+    """A function for kernels that is written in LLVM's terms, with a Python twin for the simulator."""
+
+    def __init__(self, python: Callable, build: Callable[[], Any]):
+        super().__init__(python)
+        self._build = build
+
+    def compiled_as_function(self) -> Any:
+        if drivers.get().simulated:
+            return super().compiled_as_function()
+        found = self._functions.get(False)
+        if found is None:
+            found = self._functions[False] = self._build()
+        return found
+
+
+@lru_cache
+def load(count: int) -> Intrinsic:
+    """``load(array, i)``: the `count` elements of a flat array from index `i` on, as a tuple, aligned as a whole."""
+
+    def load(array: Any, i: Any) -> tuple:
+        return tuple([array[i + k] for k in range(count)])
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba.core import types
+        from numba.cuda.extending import intrinsic
+
+        @intrinsic
+        def load(typingctx: Any, array: Any, i: Any) -> Any:
+            result = types.UniTuple(array.dtype, count)
+
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                model, pointer = _vector_pointer(context, builder, signature.args, args, count, ir)
+                whole = builder.load(pointer, align=count * context.get_abi_sizeof(model.get_data_type()))
+                index = [ir.Constant(ir.IntType(32), k) for k in range(count)]
+                parts = [model.from_data(builder, builder.extract_element(whole, k)) for k in index]
+                return context.make_tuple(builder, result, parts)
+
+            return result(array, i), generate
+
+        return load
+
+    return Intrinsic(load, build)
+
+
+@lru_cache
+def store(count: int) -> Intrinsic:
+    """``store(array, i, values)``: write a tuple of `count` elements to index `i` and on, aligned as a whole."""
+
+    def store(array: Any, i: Any, values: tuple) -> None:
+        for k in range(count):
+            array[i + k] = values[k]
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba.core import types
+        from numba.cuda.extending import intrinsic
+
+        @intrinsic
+        def store(typingctx: Any, array: Any, i: Any, values: Any) -> Any:
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                model, pointer = _vector_pointer(context, builder, signature.args, args, count, ir)
+                whole = ir.Constant(ir.VectorType(model.get_data_type(), count), ir.Undefined)
+                for k in range(count):
+                    value = context.cast(
+                        builder, builder.extract_value(args[2], k), signature.args[2][k], signature.args[0].dtype
+                    )
+                    place = ir.Constant(ir.IntType(32), k)
+                    whole = builder.insert_element(whole, model.as_data(builder, value), place)
+                builder.store(whole, pointer, align=count * context.get_abi_sizeof(model.get_data_type()))
+                return context.get_dummy_value()
+
+            return types.none(array, i, values), generate
+
+        return store
+
+    return Intrinsic(store, build)
+
+
+def _vector_pointer(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any]:
+    """The model of the elements, and a pointer to a vector of them at the index."""
+    array = context.make_array(types[0])(context, builder, args[0])
+    model = context.data_model_manager[types[0].dtype]
+    vector = ir.VectorType(model.get_data_type(), count)
+    place = builder.gep(array.data, [args[1]])
+    return model, builder.bitcast(place, vector.as_pointer())

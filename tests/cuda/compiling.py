@@ -1,0 +1,176 @@
+"""Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
+
+Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [namespace ...]``. A driver that runs
+nothing stands in for the real one: what it is asked to launch it notes, with the types of the arguments. Of generated
+elementwise loops, which are a function and a way to walk, each function and each way is compiled, and with ``--all``
+each pair of them that samples reach.
+"""
+
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import types
+from pathlib import Path
+
+import numpy as np
+
+from minigrad import dtypes, plugins, primitive, tape
+from minigrad.devices.cuda import driver, simulator
+from minigrad.gradcheck import kernels
+from minigrad.tensor import Tensor, Variable
+
+ARCHITECTURES = [(7, 5), (8, 0), (9, 0), (10, 0)]
+
+
+class Compiler(simulator.Simulator):
+    """Takes memory from the host, compiles for the GPU, and runs nothing."""
+
+    simulated = False
+
+    def __init__(self):
+        from numba import cuda
+        from numba.cuda import dispatcher, types
+        from numba.cuda.np.numpy_support import from_dtype
+        from numba.cuda.typing.typeof import typeof
+
+        self.devices, self.total, self._used, self.state = 1, 1 << 40, {}, driver.State()
+        self._cuda, self._array, self._types, self._from_dtype, self._typeof = cuda, _Array, types, from_dtype, typeof
+        self.found = {}  # kernels by name and types of arguments
+        # Numba asks the GPU for its capability when it types device functions, whose code does not depend on it.
+        dispatcher.get_current_device = lambda: _Device
+
+    def module(self):
+        return self._cuda
+
+    def compile(self, function, *, device, inline=False):
+        return self._cuda.jit(function, device=True) if device else function
+
+    def launch(self, device, kernel, grid, block, stream, shared, args):
+        signature = tuple(
+            self._types.Array(self._from_dtype(a._ary.dtype), 1, "C") if isinstance(a, _Array) else self._typeof(a)
+            for a in args
+        )
+        self.found.setdefault((kernel, signature), kernel.__name__)
+
+    def ptx(self, kernel, signature, architecture):
+        return self._cuda.compile_ptx(kernel.compiled(), signature, cc=architecture)[0]
+
+
+class _Array:
+    def __init__(self, values):
+        self._ary = values
+
+
+_Device = types.SimpleNamespace(compute_capability=(7, 5))
+
+
+def reach(namespace):
+    """Run the samples of a namespace's primitives, and their reverse rules, in both dtypes."""
+    if namespace in plugins.names():
+        plugins.load(namespace)
+    for p in primitive.primitives(namespace):
+        if "cuda" not in p.devices:
+            continue
+        for sample in p.draw_samples():
+            if sample.error is None:
+                for dtype in (dtypes.float32, dtypes.float64):
+                    _run(p, sample, dtype)
+
+
+def _run(p, sample, dtype):
+    tensors = []
+    for i, a in enumerate(kernels.cast(p, sample, dtype)):
+        mutated = i in p.mutated_inputs(len(sample.inputs))
+        placed = None if a is None else Tensor(kernels.placed(a, "cuda"))
+        tensors.append(Variable(placed, trainable=not mutated) if mutated or kernels.is_float(a) else placed)
+    results = p(*tensors, **sample.params)
+    if not p.has_vjp:
+        return
+    outputs = [y for y in (results if isinstance(results, tuple) else (results,)) if y.requires_grad]
+    tape.backward(outputs, [Tensor(kernels.placed(np.ones(y.shape, y.dtype), "cuda")) for y in outputs])
+
+
+def ptxas():
+    """NVIDIA's assembler, if the package nvidia-cuda-nvcc or a toolkit brings it."""
+    packaged = [Path(p) / "nvidia/cu13/bin/ptxas" for p in sys.path]
+    return next((str(p) for p in packaged if p.exists()), None) or shutil.which("ptxas")
+
+
+def resources(ptx, architecture, assembler):
+    """Registers, bytes spilled and bytes of shared memory, as the assembler tells them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.ptx"
+        file.write_text(ptx)
+        name = f"sm_{architecture[0]}{architecture[1]}"
+        command = [assembler, "-v", f"-arch={name}", "-o", str(Path(folder) / "kernel.cubin"), str(file)]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spilled = sum(int(n) for n in re.findall(r"(\d+) bytes spill", told))
+    registers = int(re.search(r"Used (\d+) registers", told)[1])
+    shared = re.search(r"(\d+) bytes smem", told)
+    return registers, spilled, int(shared[1]) if shared else 0
+
+
+def thinned(found):
+    """Without loops whose function and whose way to walk have both been seen in others, for the same types."""
+    seen, left = set(), {}
+    for (kernel, signature), name in found.items():
+        parts = name.rsplit("_", 3)
+        if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
+            function, walk = (parts[0], signature[-1]), (*parts[1:], signature)
+            if function in seen and walk in seen:
+                continue
+            seen |= {function, walk}
+        left[kernel, signature] = name
+    return left
+
+
+def compiled(number):
+    """What becomes of one kernel: a line of text, whether it failed, and on how many architectures it spills."""
+    compiler, assembler, found = _WORK
+    (kernel, signature), name = found[number]
+    told, failed, spilling = [], False, 0
+    for architecture in ARCHITECTURES:
+        try:
+            ptx = compiler.ptx(kernel, signature, architecture)
+            if assembler:
+                registers, spilled, shared = resources(ptx, architecture, assembler)
+                spilling += spilled > 0
+                told.append(f"{registers} registers, {spilled} B spilled, {shared} B shared")
+            else:
+                told.append(f"{len(ptx)} characters")
+        except Exception as error:
+            failed = True
+            told.append(f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:2000]}")
+    types_ = ", ".join(map(str, signature))
+    return f"{name} ({types_}): {' | '.join(dict.fromkeys(told))}", failed, spilling
+
+
+_WORK = ()  # what the processes that compile have in common
+
+
+def main(namespaces, every=False):
+    global _WORK
+    compiler = Compiler()
+    driver.use(compiler)
+    for namespace in namespaces:
+        reach(namespace)
+    found = compiler.found if every else thinned(compiler.found)
+    _WORK = compiler, ptxas(), list(found.items())
+    print(f"{len(found)} kernels of {len(compiler.found)}; assembler: {_WORK[1] or 'none'}")
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+        results = []
+        for line, failed, spilling in pool.imap(compiled, range(len(found)), 8):
+            print(line, flush=True)
+            results.append((failed, spilling))
+    failures, spills = (sum(column) for column in zip(*results))
+    print(f"{spills} spill registers, {failures} failed")
+    return failures
+
+
+if __name__ == "__main__":
+    names = [a for a in sys.argv[1:] if a != "--all"]
+    sys.exit(1 if main(names or ["mg"], "--all" in sys.argv) else 0)

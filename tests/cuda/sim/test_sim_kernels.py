@@ -1,0 +1,119 @@
+"""CUDA kernels at lengths around those of warps and blocks, and cuBLAS's arguments by a stand-in for it."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad.devices import cuda
+from minigrad.devices.cuda import cublas, gpu
+from minigrad.devices.cuda.warp import reducer
+
+SIZES = (1, 31, 32, 33, 255, 257, 1025)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_rows_and_columns_of_every_length(n):
+    rng = np.random.default_rng(n)
+    for shape, axis in [((2, n), 1), ((n, 2), 0), ((2, n, 3), 1), ((n,), 0)]:
+        x = rng.standard_normal(shape).astype(np.float32)
+        moved = mg.tensor(x, device="cuda")
+        np.testing.assert_allclose(mg.sum(moved, axis).numpy(), x.sum(axis, dtype=np.float64), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(mg.var(moved, axis).numpy(), x.var(axis, dtype=np.float64), rtol=2e-6, atol=1e-7)
+        assert np.array_equal(mg.max(moved, axis).numpy(), x.max(axis))
+        assert np.array_equal(mg.argmin(moved, axis).numpy(), x.argmin(axis))
+    rows = rng.standard_normal((2, n)).astype(np.float32)
+    for f in (mg.softmax, mg.log_softmax, mg.logsumexp):
+        axis = {} if f is not mg.logsumexp else {"axis": 1}
+        got, expected = (f(mg.tensor(rows, device=d), **axis).numpy() for d in ("cuda", "cpu"))
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    for f in (lambda t: t * 2 + t, mg.exp, lambda t: t[::-1] * t):
+        got, expected = (f(mg.tensor(rows[0], device=d)).numpy() for d in ("cuda", "cpu"))
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_reduction_that_is_cut_into_pieces_has_the_same_bits_each_time():
+    x = np.random.default_rng(0).standard_normal(3 * 4096).astype(np.float32)
+    moved = mg.tensor(x, device="cuda")
+    first = mg.sum(moved).numpy()
+    np.testing.assert_allclose(first, x.sum(dtype=np.float64), rtol=1e-6)
+    assert mg.sum(moved).numpy().tobytes() == first.tobytes()
+    assert mg.argmax(moved).item() == x.argmax()
+    columns = x.reshape(-1, 1).repeat(2, 1)
+    np.testing.assert_allclose(mg.sum(mg.tensor(columns, device="cuda"), 0).numpy(), columns.sum(0, dtype="f8"), 1e-6)
+
+
+@pytest.mark.parametrize("threads", [32, 64, 96, 256])
+def test_two_reductions_in_a_row(threads):
+    @cuda.jit
+    def add(a, b):
+        return (a[0] + b[0],)
+
+    total = reducer(add, (0,), (np.float64,))
+
+    @cuda.kernel
+    def twice(out, x):
+        me = gpu.threadIdx.x
+        first = total((x[me],))
+        second = total((x[me] * first[0],))
+        out[me] = second[0]
+
+    x = np.random.default_rng(threads).standard_normal(threads)
+    out = cuda.empty((threads,), np.dtype(np.float64))
+    twice(1, threads, out, cuda.to_device(x))
+    np.testing.assert_allclose(cuda.to_host(out), x.sum() ** 2, rtol=1e-12)
+
+
+class FakeBlas:
+    """Column-major products in the memory that pointers name, as cuBLAS makes them."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def create(self):
+        return 1
+
+    def set_stream(self, handle, stream):
+        assert (handle, stream) == (1, 0)
+
+    def _matrices(self, pointer, kind, columns, step, stride, count, rows):
+        size = (count - 1) * stride + (columns - 1) * step + rows if count and rows and columns else 1
+        flat = np.ctypeslib.as_array((kind * size).from_address(pointer))
+        item = flat.itemsize
+        return np.lib.stride_tricks.as_strided(flat, (count, rows, columns), (stride * item, item, step * item))
+
+    def _product(self, kind, handle, ta, tb, m, n, k, one, a, lda, sa, b, ldb, sb, zero, c, ldc, sc, count):
+        self.calls += 1
+        assert kind.from_address(one).value == 1
+        assert kind.from_address(zero).value == 0
+        a_rows, b_rows = (k if ta else m), (n if tb else k)
+        assert lda >= max(1, a_rows)
+        assert ldb >= max(1, b_rows)
+        assert ldc >= max(1, m)
+        x = self._matrices(a, kind, m if ta else k, lda, sa, count, a_rows)
+        y = self._matrices(b, kind, k if tb else n, ldb, sb, count, b_rows)
+        x, y = (x.swapaxes(1, 2) if ta else x), (y.swapaxes(1, 2) if tb else y)
+        self._matrices(c, kind, n, ldc, sc, count, m)[...] = x @ y
+
+    def sgemm_strided_batched_64(self, *arguments):
+        self._product(ctypes.c_float, *arguments)
+
+    def dgemm_strided_batched_64(self, *arguments):
+        self._product(ctypes.c_double, *arguments)
+
+
+def test_cublas_is_told_the_right_things(monkeypatch):
+    fake = FakeBlas()
+    monkeypatch.setattr(cublas, "binding", lambda: fake)
+    p = mg.primitive.get("mg::matmul")
+    samples = [s for s in p.draw_samples() if s.error is None]
+    for sample in samples:
+        for change in (lambda a: a, lambda a: np.asarray(a[..., ::-1, :].copy()[..., ::-1, :]), lambda a: a.T.copy().T):
+            inputs = [change(a) for a in sample.inputs]
+            got = mg.gradcheck.kernels.run(p, inputs, sample.params, "cuda")[0]
+            np.testing.assert_allclose(got, p.reference(*inputs, **sample.params)[0], rtol=1e-12, atol=1e-12)
+    assert fake.calls >= 2 * len(samples)
+    x = mg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device="cuda")
+    assert np.array_equal((x @ x.T).numpy(), x.numpy() @ x.numpy().T)
+    assert np.array_equal((x[:, :2] @ x[:, 1:].T).numpy(), x.numpy()[:, :2] @ x.numpy()[:, 1:].T)
