@@ -75,8 +75,9 @@ def columns_forward(
             area, near, a, b, mask, means, variances, gamma, beta, geometry, i0, one, epsilon, work, grouped, redo
         )
         for i in range(count + 1):  # the row after the last is cut short
-            at = start + i * step
-            size = w if i < count else tail
+            here = last_read(i, count)
+            at = start + here * step
+            size = w if here < count else tail
             out, row = y[at : at + size], x[at : at + size]
             if redo is not None:
                 scale_some(out, row, near, a, b, mask, limits)
@@ -174,8 +175,9 @@ def columns_backward(
         a, b, c = tables[w : 2 * w], tables[2 * w : 3 * w], tables[3 * w : 4 * w]
         slopes(area, near, a, b, c, means, variances, to_mean, to_var, gamma, geometry, i0, one, epsilon, free, grouped)
         for i in range(count + 1):
-            at = start + i * step
-            size = w if i < count else tail
+            here = last_read(i, count)
+            at = start + here * step
+            size = w if here < count else tail
             out, slope, source = dx[at : at + size], dy[at : at + size], x[at : at + size]
             if limits is not None:
                 gate(gated[:size], slope, source, near, a_y, b_y, limits)
@@ -205,6 +207,13 @@ def place(chunk, stages, geometry, work):
     tail = r0 % fold * some * r1 if part == parts - 1 else 0
     start = ((i0 * r0 + first * fold) * k1 + one) * r1
     return i0, one, some, work[START + (chunk * parts + part) * geometry[7] * ROWS :], start, count, tail
+
+
+@cpu.jit
+def last_read(i, count):
+    """The i-th of count + 1 rows from the end, in the order in which sums take them: what the cache still has."""
+    row, quarter = count - i, count // 4
+    return row if row >= 4 * quarter else row % 4 * quarter + row // 4
 
 
 # What is `exact` gives the same bits wherever it is inlined: the parallel form of a kernel is compiled anew.
