@@ -37,9 +37,7 @@ LIMITS = {None: None, "relu": np.array([0.0, np.inf]), "relu6": np.array([0.0, 6
 MOST_CHUNKS = 32
 LEAST_CHUNK = 1 << 13  # elements that are worth a chunk
 SHARED = 1 << 16  # elements from which rows of columns are shared out among chunks
-CACHED = 1 << 18  # elements that the processors' own caches hold: whole columns a chunk, which reads them twice
 PART = 1 << 17  # elements that are worth another part of the rows, whose sums must be merged
-NARROWEST = 256  # columns of a block: narrower ones would read memory in short pieces
 WIDEST = 1024  # columns of a block: their float64 rows stay in the cache
 FOLD = 256  # columns that narrower rows are folded to
 LONG = 64  # elements from which a line repays its start
@@ -219,11 +217,8 @@ def _plan_columns(form: Form, gamma: Affine, beta: Affine) -> Plan:
     fold = 1 if columns >= FOLD else min(r0, -(-FOLD // columns))
     blocks, parts = min(k1, -(-columns // WIDEST)), 1
     if k0 * blocks < 8 and form.size >= SHARED:
-        if fold == 1 and form.size <= CACHED and columns >= 2 * NARROWEST:
-            blocks = min(k1, max(blocks, 2, columns // (2 * NARROWEST)))
-        else:
-            wanted = min(MOST_CHUNKS, max(2, form.size // PART))
-            parts = max(1, min(wanted // (k0 * blocks), r0 // fold))
+        wanted = min(MOST_CHUNKS, max(2, _power_of_two(form.size // PART)))
+        parts = max(1, min(wanted // (k0 * blocks), r0 // fold))
     width = fold * r1 * -(-k1 // blocks)
     sums = START + k0 * blocks * parts * columns_cpu.ROWS * width
     coefficients = sums + 2 * k0 * columns
@@ -235,7 +230,12 @@ def _plan_columns(form: Form, gamma: Affine, beta: Affine) -> Plan:
 
 def _target(size: int) -> int:
     """How many chunks to aim at: a power of two, so that they share out evenly."""
-    return 1 << (max(1, min(MOST_CHUNKS, size // LEAST_CHUNK)).bit_length() - 1)
+    return min(MOST_CHUNKS, _power_of_two(size // LEAST_CHUNK))
+
+
+def _power_of_two(number: int) -> int:
+    """The largest that is not above `number`; at least 1."""
+    return 1 << (max(1, number).bit_length() - 1)
 
 
 def _plan(

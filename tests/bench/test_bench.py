@@ -354,3 +354,9 @@ def test_processors_are_limited_to_those_allowed():
         pytest.skip("this system does not bind processes to processors")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"
+
+
+def test_only_some_cases(made_up):
+    found = compare.run(made_up, ["faketheirs"], rounds=1, ours="fakeours", only="a")  # plain, raises, after
+    assert [r["case"] for r in found["rows"] if "e" not in r["case"]] == ["plain"]
+    assert row(found, "after")["ratio"] == 1.0
