@@ -1,6 +1,7 @@
 """python -m bench: measure minigrad beside torch and jax.
 
     python -m bench                                  # every benchmark
+    python -m bench train --case "width 512" --repeat 3  # some of its rows
     python -m bench norms --repeat 9 --save          # and write bench/results/norms.json
     python -m bench train engine --python torch=/opt/torch/bin/python --python jax=/opt/torch/bin/python
 
@@ -31,6 +32,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; by default all")
     parser.add_argument("--repeat", type=int, help="rounds (default 5; with --quick 1)")
+    parser.add_argument("--case", default="", metavar="TEXT", help="only the rows whose names have this in them")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"peers, by default {','.join(PEERS)}")
     parser.add_argument(
         "--python",
@@ -96,6 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
             quick=options.quick,
             threads=options.threads,
             lowest=options.lowest,
+            only=options.case,
             progress=progress,
         )
         print(report.table(name, results[name]), end="\n\n", flush=True)

@@ -30,6 +30,7 @@ def run(
     threads: int = 2,
     lowest: bool = False,
     ours: str = OURS,
+    only: str = "",
     progress: Callable = lambda iterable, **options: iterable,
 ) -> dict[str, Any]:
     """Measure the suite in `module` with `ours` and the peers, and return its rows and what became of the peers.
@@ -39,6 +40,7 @@ def run(
         rounds: of each case; the number of a peer is the median over the rounds.
         quick: fewer cases and shorter measurements.
         lowest: take the lowest time of each measurement instead of the median.
+        only: measure the cases whose names have this in them.
         progress: wraps the cases, as ``tqdm`` does.
     """
     suite, load = importlib.import_module(module), report.load()
@@ -46,7 +48,8 @@ def run(
     names = [ours, *[p for p in peers if p != ours]]
     with _processes(module, names, pythons or {}, quick, threads) as processes, _caches() as caches:
         rows = []
-        for i, case in enumerate(progress(suite.cases(quick), desc=module.rpartition(".")[2], unit="case")):
+        chosen = [(i, case) for i, case in enumerate(suite.cases(quick)) if only in case.name]
+        for i, case in progress(chosen, desc=module.rpartition(".")[2], unit="case"):
             if case.commands:
                 measured = _in_fresh_processes(case, processes, case.repeat or rounds, caches)
             else:
