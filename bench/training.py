@@ -185,8 +185,9 @@ def jax_step(network: Network, batch: int) -> Callable[[], float]:
         t = t + 1
         m = jax.tree.map(lambda a, g: BETA1 * a + (1 - BETA1) * g, m, gradients)
         v = jax.tree.map(lambda a, g: BETA2 * a + (1 - BETA2) * g * g, v, gradients)
-        scale = rate * jnp.sqrt(1 - BETA2**t) / (1 - BETA1**t)
-        parameters = jax.tree.map(lambda p, a, b: p - scale * a / (jnp.sqrt(b) + ADAM_EPSILON), parameters, m, v)
+        # Epsilon beside the debiased root, as torch and minigrad have it: many gradients are as small as it is.
+        scale, root = rate / (1 - BETA1**t), jnp.sqrt(1 - BETA2**t)
+        parameters = jax.tree.map(lambda p, a, b: p - scale * a / (jnp.sqrt(b) / root + ADAM_EPSILON), parameters, m, v)
         return parameters, moved, (t, m, v), loss
 
     compiled = jax.jit(change, donate_argnums=(0, 1, 2))

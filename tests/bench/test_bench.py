@@ -93,6 +93,13 @@ def test_numbers_ratio_and_targets(result):
     assert (slower["ratio"], slower["met"]) == (0.25, False)
 
 
+def test_some_rows_alone(made_up, result):
+    names = [r["case"] for r in result["rows"]]
+    found = compare.run(made_up, ["faketheirs"], rounds=1, ours="fakeours", only=names[1])
+    assert [r["case"] for r in found["rows"]] == [n for n in names if names[1] in n]
+    assert found["rows"][0]["peers"]["faketheirs"]["check"] == row(result, names[1])["peers"]["faketheirs"]["check"]
+
+
 def test_summary(result):
     ratios = [r["ratio"] for r in result["rows"] if r["ratio"] is not None]
     assert [r["case"] for r in result["rows"] if r["ratio"] is None] == ["raises", "broken", "dies", "after"]
