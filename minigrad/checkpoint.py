@@ -57,7 +57,7 @@ def save(path: Any, **parts: Any) -> None:
         if held is None:
             texts[name] = _as_json(name, part)
         else:
-            arrays.update({f"{name}/{key}": v._data for key, v in held.items()})
+            arrays.update({f"{name}/{key}": v.numpy() for key, v in held.items()})
     values = ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
     names = json.dumps([name for name in parts if name not in texts])
     content = f'{{"format": {FORMAT}, "parts": {names}, "values": {{{values}}}}}'

@@ -12,6 +12,7 @@ from minigrad.devices import cuda
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.memory import current
+from minigrad.errors import DeviceError
 
 _threads = threading.local()  # a handle serves one thread
 _binding: Any = None  # False once it is known to be missing
@@ -27,7 +28,7 @@ def binding() -> Any:
             _binding = cublas
         except ImportError:
             _binding = False
-    return _binding if _binding and isinstance(drivers.get(), drivers.NumbaDriver) else None
+    return _binding if _binding and drivers.get().has_blas else None
 
 
 def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
@@ -71,7 +72,12 @@ def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
 def _handle(blas: Any, device: int) -> int:
     handles = _threads.__dict__.setdefault("handles", {})
     if device not in handles:
-        handles[device] = blas.create()
+        try:
+            handles[device] = blas.create()
+        except Exception as error:  # nvmath has classes of its own for a library that is missing
+            raise DeviceError(
+                f"cuda: cuBLAS does not start ({error}); pip install 'minigrad[cuda]' brings it"
+            ) from error
     return handles[device]
 
 

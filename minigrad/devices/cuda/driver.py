@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from minigrad.errors import DeviceError
 
 _lock = threading.RLock()
 _found: Any = None
+_MOST_LAUNCHERS = 1024  # shapes of blocks and grids remembered a kernel
 
 
 def get() -> Any:
@@ -70,6 +72,7 @@ class NumbaDriver:
 
     default_stream: Any = 0
     simulated = False
+    has_blas = True
 
     def __init__(self) -> None:
         try:
@@ -84,6 +87,8 @@ class NumbaDriver:
             self._count = len(cuda.gpus)
         except Exception as error:  # Numba has several classes for it, each with the driver's own words
             words = " ".join(str(error).split())
+            if "NO_DEVICE" in words:
+                raise DeviceError(f"cuda: the NVIDIA driver finds no GPU ({words}); use device 'cpu'") from error
             raise DeviceError(
                 f"cuda: there is no NVIDIA driver on this machine, or it does not start ({words}); use device 'cpu'"
             ) from error
@@ -215,7 +220,18 @@ class NumbaDriver:
         self, device: int, kernel: Any, grid: tuple, block: tuple, stream: Any, shared: int, args: tuple
     ) -> None:
         with self.on(device):
-            kernel.compiled()[grid, block, stream, shared](*args)
+            self._configured(kernel, (grid, block, stream, shared))(*args)
+
+    def _configured(self, kernel: Any, shape: tuple) -> Any:
+        """Numba's launcher for blocks of this shape. It warns of small grids when it is made, which ours may be."""
+        found = kernel.launchers.get(shape)
+        if found is None:
+            with self.state.lock, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if len(kernel.launchers) >= _MOST_LAUNCHERS:
+                    kernel.launchers.clear()
+                found = kernel.launchers[shape] = kernel.compiled()[shape]
+        return found
 
 
 def require(device: int, count: int) -> None:

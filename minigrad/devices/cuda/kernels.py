@@ -74,6 +74,7 @@ class Kernel(Function):
     def __init__(self, function: Callable):
         super().__init__(function)
         self._kernel: Any = None
+        self.launchers: dict[tuple, Any] = {}  # the driver's
 
     def __call__(
         self, blocks: Any, threads: Any, *args: Any, shared: int = 0, uses: Sequence[DeviceArray] | None = None

@@ -7,6 +7,7 @@ can be done in another order: results that depend on it are those of a kernel th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 import threading
@@ -30,6 +31,7 @@ class Simulator:
 
     default_stream: Any = 0
     simulated = True
+    has_blas = False
 
     def __init__(self, devices: int = 1, total: int = 1 << 30) -> None:
         from numba import cuda
@@ -54,6 +56,10 @@ class Simulator:
 
     def multiprocessors(self, device: int) -> int:
         return 2
+
+    def on(self, device: int) -> Any:
+        """There are no contexts to enter."""
+        return contextlib.nullcontext()
 
     def allocate(self, device: int, size: int) -> Any:
         if size > self.memory(device)[0]:

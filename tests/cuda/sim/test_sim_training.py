@@ -82,6 +82,19 @@ def test_labels_out_of_range_are_told_when_values_are_read():
         y.item() if y.size == 1 else y.tolist()
 
 
+def test_checkpoints_go_from_device_to_device(tmp_path):
+    x = mg.tensor(batch()[0], device="cuda")
+    model = network().to("cuda")
+    expected = model(x).numpy()
+    mg.save(tmp_path / "model.npz", model=model)
+    for device in ("cuda", "cpu"):
+        other = network().to(device)
+        other(x.to(device))
+        mg.load(tmp_path / "model.npz", model=other)
+        assert {v.device for v in other.variables.values()} == {device}
+        np.testing.assert_allclose(other(x.to(device)).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_jit_says_that_it_records_the_cpu():
     step = mg.jit(lambda x: x * 2)
     with pytest.raises(mg.errors.CaptureError, match="an argument is on 'cuda'"):
