@@ -71,6 +71,8 @@ def test_the_number_is_numbas():
     import numba
 
     before = numba.get_num_threads()
+    if threads.count() == 1:
+        pytest.skip("one thread")
     try:
         numba.set_num_threads(1)
         assert threads.count() == 1
