@@ -18,7 +18,7 @@ from minigrad.devices.blas import gemm, hold, release
 from minigrad.primitive import Abstract
 
 _ALONE = 1 << 20  # multiplications below which a product is one block: another thread's start costs as much
-_BLOCK = 1 << 23  # multiplications of a block, where there are more than two: each packs its operands anew
+_BLOCK = 1 << 25  # multiplications of a block, where there are more than two: each packs its operands anew
 _MOST = 16  # blocks of a product
 _CHUNKS = 64  # of many products
 _UNIT = 16  # rows and columns that blocks have a multiple of
@@ -71,7 +71,7 @@ def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
         blocks *= 2
     powers = [1 << i for i in range(blocks.bit_length())]
     cuts = [(r, c) for r in powers for c in powers if r * c <= blocks and r <= -(-m // _UNIT) and c <= -(-n // _UNIT)]
-    return max(cuts, key=lambda cut: (cut[0] * cut[1], -cut[1] * m - cut[0] * n))
+    return max(cuts, key=lambda cut: (cut[0] * cut[1], -cut[1] * m - cut[0] * n, cut[0]))
 
 
 @cpu.chunked
