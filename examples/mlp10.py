@@ -73,7 +73,7 @@ class AccuracyCurve(training.Callback):
 def train(norm: str, options: argparse.Namespace, arrays: tuple[np.ndarray, ...]) -> Outcome:
     """Train one network and measure it on the test set."""
     x, y, x_test, y_test = arrays
-    model = build(norm, options.activation, options.width, options.init_std, options.seed)
+    model = build(norm, options.activation, options.width, options.init_std, options.seed).to(options.device)
     optimizer = mg.optim.SGD(options.lr)
     outcome = Outcome("with batch norm" if norm == "batch" else "without")
     total = options.epochs * data.number_of_batches(len(x), options.batch_size)
@@ -196,6 +196,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-steps", type=positive, help="stop after so many steps")
     parser.add_argument("--init-std", type=float, default=0.05, help="standard deviation of the first weights")
     parser.add_argument("--data", choices=("auto", "mnist", "fashion_mnist", "glyphs"), default="auto")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda or cuda:1 for a GPU (default cpu)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out/mlp10"))
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --out")

@@ -203,3 +203,8 @@ def test_bad_options_are_status_2(mlp10, tmp_path, capsys, more):
         mlp10.parse(arguments(tmp_path, *more))
     assert caught.value.code == 2
     assert f"argument {more[0]}" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named(mlp10, tmp_path, capsys):
+    assert mlp10.main(arguments(tmp_path, "--device", "tpu")) == 1
+    assert "'tpu'" in capsys.readouterr().err
