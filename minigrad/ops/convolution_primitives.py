@@ -288,6 +288,8 @@ def _cases() -> list[tuple[tuple, tuple, dict, str]]:
         ((2, 4, 5, 0), (2, 3, 0, 3), {}, "no channels"),
         ((2, 4, 5, 2), (2, 3, 2, 0), {}, "no outputs"),
         ((1, 3, 17, 3), (2, 2, 3, 35), {}, "more outputs than vectors hold"),
+        ((1, 2, 4, 35), (2, 1, 35, 3), {"strides": (1, 2), "pads": ((0, 1), (0, 0))}, "more channels"),
+        ((1, 4, 5, 18), (2, 2, 9, 24), {"groups": 2, "strides": (3, 2)}, "wide groups"),
     ]
 
 
