@@ -1,6 +1,6 @@
 """CUDA kernels of pooling: a thread for each result, also of the transposes, which look for the windows around a pixel.
 
-A form is what the kernels are told of an axis: pixels, windows, pixels of a window, stride, pad before.
+Of rows and of columns the kernels are told, in this order: pixels, windows, pixels of a window, stride, pad before.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -97,7 +98,14 @@ def _(out, ct, *, factors):
     _run(_interpolate_back, "bilinear_grad", out, ct, out.shape, factors)
 
 
-def _run(made, operation: str, out: DeviceArray, given: DeviceArray, small: tuple, factors: windows.Pair) -> None:
+def _run(
+    made: Callable[[np.dtype], Kernel],
+    operation: str,
+    out: DeviceArray,
+    given: DeviceArray,
+    small: tuple,
+    factors: windows.Pair,
+) -> None:
     """`small` is the shape of the smaller images."""
     if not dtypes.has_kernels(out.dtype):
         raise DTypeError(f"{operation}: has no CUDA kernel for {out.dtype}, only for float32 and float64")
