@@ -1,6 +1,7 @@
 """minigrad_norms: normalizations as differentiable primitives, functions and layers. A plugin of minigrad."""
 
 from minigrad_norms import samples as _samples  # noqa: F401  (registers them)
+from minigrad_norms.kernels import standardize_cuda as _standardize_cuda  # noqa: F401  (registers them)
 from minigrad_norms.adaptive import AdaptiveInstanceNormalization, adaptive_instance_norm
 from minigrad_norms.averages import ExponentialMovingAverage
 from minigrad_norms.base import Normalization
