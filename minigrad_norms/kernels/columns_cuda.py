@@ -92,9 +92,7 @@ def backward_sums(dtype: np.dtype, activation: str | None) -> Kernel:
     e = elements(dtype, activation, 1)
     group_of, cotangent = e.group, e.cotangent
 
-    def columns_backward_sums(
-        sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, pieces, epsilon
-    ):
+    def columns_backward_sums(sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, pieces, epsilon):
         columns = k1 * r1
         i0, column, i1 = column_of(across, columns, r1)
         piece = gpu.blockIdx.y

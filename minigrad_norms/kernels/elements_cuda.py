@@ -17,7 +17,7 @@ from minigrad.devices.cuda import Function
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.vector import load, store
 
-sqrt = cuda_math.sqrt_f64
+sqrt = vars(cuda_math)["sqrt_f64"]
 
 
 @cuda.jit
@@ -48,7 +48,7 @@ def coefficients(shift_sum, scale_sum, rstd, dmean, dvar, count, raw, total):
 
 
 class Elements(NamedTuple):
-    """Device functions for some dtype, activation and width: the number of neighbours that are loaded and stored at once.
+    """Device functions for some dtype, activation and width, the number of neighbours that are moved at once.
 
     Attributes:
         group: ``group(mean, var, epsilon)``, what the other functions want to know of a group; [4], [5] are μ and r.

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.devices import cuda
 from minigrad.devices.cuda import Function, Kernel, gpu
 from minigrad.devices.cuda.warp import reducer
-from minigrad_norms.kernels.elements_cuda import Elements, add_two, coefficients, elements, rstd_of, shift_of, table
+from minigrad_norms.kernels.elements_cuda import add_two, coefficients, elements, shift_of, table
 
 reduce_two = reducer(add_two, (0, 0), (np.float64, np.float64))
 

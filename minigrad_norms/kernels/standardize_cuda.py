@@ -158,37 +158,37 @@ class _Run:
     def each_warp(self, number: int) -> tuple[int, tuple[int, int]]:
         return cuda.blocks_of(number, _BLOCK // WARP), (WARP, _BLOCK // WARP)
 
-    def moments(self, mean: DeviceArray, var: DeviceArray, raw: bool, total: bool) -> None:
+    def moments(self, mean: Any, var: Any, raw: Any, total: Any) -> None:
         """Statistics by way of sums. In float64 once more about the mean, where nothing wider keeps the digits."""
         sums, p = self.sums_of_pieces()
         for first in (True, False) if self.dtype == np.float64 and not raw else (True,):
             if self.plan.across:
                 blocks, threads = self.grid()
-                numbers = (*self.shape, self.blocks, self.pieces, first, raw)
+                numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
                 columns.sums(blocks, threads, sums, self.x, mean, *numbers)
             else:
-                made, width = self.kernel(_without_table(rows.sums), self.x)
+                made, _ = self.kernel(_without_table(rows.sums), self.x)
                 lanes = WARP if self.count <= _LONG else _BLOCK
                 numbers = (*self.shape[1:], self.groups, self.pieces, first, raw)
                 made((self.groups, self.pieces), (lanes, 1), sums, self.x, mean, *numbers)
             numbers = (*self.shape, p, self.pieces, first, raw, total)
             combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
 
-    def forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float, raw: bool, total: bool) -> None:
+    def forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: Any, raw: Any, total: Any) -> None:
         made, width = self.kernel(rows.forward, self.x, y) if self.fits(1) else (None, 1)
         if made is None:
             self.moments(mean, var, raw, total)
             self.apply(y, mean, var, gamma, beta, epsilon)
             return
         keep = self.keep(width)
-        numbers = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
+        numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
         shared = self.tall * keep * self.dtype.itemsize
         made(self.blocks, (self.lanes, self.tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
 
     def apply(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
             columns.apply(self.dtype, self.activation)(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
         made, _ = self.kernel(rows.apply, self.x, y)
@@ -197,16 +197,17 @@ class _Run:
 
     def backward(
         self, dx: Any, dgamma: Any, dbeta: Any, new_dmean: Any, new_dvar: Any, dy: Any, mean: Any, var: Any, gamma: Any,
-        beta: Any, dmean: Any, dvar: Any, epsilon: float, raw: bool, total: bool, free: bool,
+        beta: Any, dmean: Any, dvar: Any, *, epsilon: float, flags: tuple[bool, bool], free: bool,
     ) -> None:  # fmt: skip
         """Gradients; those of shape (0,) are not wanted."""
         given = (dy, self.x, mean, var, gamma, beta)
+        raw, total = flags
         p = self.shape[3] if self.plan.across else 1
         if not free and dx.size and self.fits(2):
             sums = self.empty((2 * self.groups,), np.float64)
             made, width = self.kernel(rows.backward, dx, dy, self.x)
             keep = self.keep(width)
-            numbers = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
+            numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
             shared = 2 * self.tall * keep * self.dtype.itemsize
             threads = (self.lanes, self.tall)
             made(self.blocks, threads, dx, sums, dmean, dvar, *given, *numbers, shared=shared)
@@ -226,7 +227,7 @@ class _Run:
         sums, p = self.sums_of_pieces()
         if self.plan.across:
             blocks, threads = self.grid()
-            numbers = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
             columns.backward_sums(self.dtype, self.activation)(blocks, threads, sums, *given, *numbers)
         else:
             made, _ = self.kernel(rows.backward_sums, given[0], self.x)
@@ -244,7 +245,7 @@ class _Run:
     def _slopes(self, dx: DeviceArray, c: DeviceArray, given: tuple, epsilon: float, free: bool) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
             columns.backward_apply(self.dtype, self.activation)(blocks, threads, dx, c, *given, *numbers)
             return
         made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
@@ -259,7 +260,7 @@ class _Run:
             across, tall = cuda.blocks_of(r1, lanes), _BLOCK // lanes
             pieces = _pieces(m0 * n1 * across, k0 // m0 * r0 * (k1 // n1), tall * _ROWS)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
-            numbers = (*self.shape, *self.table, across, pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
             made = columns.parameter_sums(self.dtype, self.activation)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
@@ -286,9 +287,9 @@ def _(out, x, gamma, beta, *, axes, parameter_axes, epsilon, statistic="variance
     if not x.size:
         _zero(out[1:])
         return
-    targets = [run.target(out[0], run.plan.order), *[run.target(s, run.plan.statistics) for s in out[1:]]]
+    targets: Any = [run.target(out[0], run.plan.order), *[run.target(s, run.plan.statistics) for s in out[1:]]]
     parameters = run.parameter(gamma, 1.0), run.parameter(beta, 0.0)
-    run.forward(*targets, *parameters, float(epsilon), *_flags(statistic))
+    run.forward(targets[0], targets[1], targets[2], *parameters, float(epsilon), *_flags(statistic))
     run.back(out[0], targets[0], run.plan.order)
     for given, target in zip(out[1:], targets[1:]):
         run.back(given, target, run.plan.statistics)
@@ -311,8 +312,8 @@ def _(out, x, *, axes):
         _zero(out)
         return
     run = _Run(x, axes, (), None)
-    targets = [run.target(s, run.plan.statistics) for s in out]
-    run.moments(*targets, False, False)
+    targets: Any = [run.target(s, run.plan.statistics) for s in out]
+    run.moments(targets[0], targets[1], False, False)
     for given, target in zip(out, targets):
         run.back(given, target, run.plan.statistics)
 
@@ -339,14 +340,15 @@ def _gradients(out, dy, x, gamma, beta, mean, var, dmean, dvar, form, epsilon, s
         _zero(out[1:])
         return
     run = _Run(x, *form)
-    orders = (run.plan.order, run.plan.parameters, run.plan.parameters, run.plan.statistics, run.plan.statistics)
+    orders: Any = (run.plan.order, run.plan.parameters, run.plan.parameters, run.plan.statistics, run.plan.statistics)
     orders = [order if g.size else None for g, order in zip(out, orders)]
-    targets = [run.target(g, order) for g, order in zip(out, orders)]
+    targets: Any = [run.target(g, order) for g, order in zip(out, orders)]
     statistics = [run.statistic(s) for s in (mean, var)]
     cotangents = [run.statistic(s) for s in (dmean, dvar)]
     parameters = [run.parameter(gamma, 1.0), run.parameter(beta, 0.0)]
     dy = run.lay(dy, run.plan.order)
-    run.backward(*targets, dy, *statistics, *parameters, *cotangents, float(epsilon), *_flags(statistic), free)
+    arguments: Any = (*targets, dy, *statistics, *parameters, *cotangents)
+    run.backward(*arguments, epsilon=float(epsilon), flags=_flags(statistic), free=free)
     for given, target, order in zip(out, targets, orders):
         run.back(given, target, order)
 
