@@ -89,6 +89,8 @@ def step_of(network: Network, batch: int, jit: bool, device: str = "cpu") -> Cal
     variables = model.trainable_variables
     rate = RATES[network.optimizer]
     optimizer: Any = mg.optim.SGD(rate) if network.optimizer == "sgd" else mg.optim.Adam(rate)
+    if device != "cpu":
+        _move(optimizer, device)
 
     def update(x: Any, y: Any) -> Any:
         loss = nn.losses.softmax_cross_entropy(model(x, True), y)
@@ -101,13 +103,13 @@ def step_of(network: Network, batch: int, jit: bool, device: str = "cpu") -> Cal
     return lambda: function(*given).item()
 
 
-def _move(layer: Any, device: str) -> None:
-    """Put a layer's Variables, and those of its layers, on a device."""
+def _move(owner: Any, device: str) -> None:
+    """Put the Variables of a layer, or an optimizer, and those of its layers, on a device."""
     import minigrad as mg
 
-    for name, value in list(vars(layer).items()):
+    for name, value in list(vars(owner).items()):
         if isinstance(value, mg.Variable):
-            setattr(layer, name, mg.Variable(value.detach().to(device), trainable=value.trainable, name=value.name))
+            setattr(owner, name, mg.Variable(value.detach().to(device), trainable=value.trainable, name=value.name))
         for inner in value if isinstance(value, list) else [value]:
             if isinstance(inner, mg.nn.Layer):
                 _move(inner, device)

@@ -92,7 +92,7 @@ class _Run:
         self.small = self.count < 1 << 32
         if self.plan.across:
             self.lanes = min(WARP, 1 << (k1 * r1 - 1).bit_length())
-            self.tall = _BLOCK // self.lanes
+            self.tall = max(1, min(_BLOCK // self.lanes, r0))
             self.blocks = cuda.blocks_of(k1 * r1, self.lanes)
             self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
         else:
@@ -156,7 +156,8 @@ class _Run:
         return self.empty((2 * self.pieces * self.groups * columns_of_group,), np.float64), columns_of_group
 
     def each_warp(self, number: int) -> tuple[int, tuple[int, int]]:
-        return cuda.blocks_of(number, _BLOCK // WARP), (WARP, _BLOCK // WARP)
+        tall = max(1, min(_BLOCK // WARP, number))
+        return cuda.blocks_of(number, tall), (WARP, tall)
 
     def moments(self, mean: Any, var: Any, raw: Any, total: Any) -> None:
         """Statistics by way of sums. In float64 once more about the mean, where nothing wider keeps the digits."""
@@ -257,8 +258,9 @@ class _Run:
         m0, n1, _ = self.table
         if self.plan.own_sums:
             lanes = min(WARP, 1 << (r1 - 1).bit_length())
-            across, tall = cuda.blocks_of(r1, lanes), _BLOCK // lanes
-            pieces = _pieces(m0 * n1 * across, k0 // m0 * r0 * (k1 // n1), tall * _ROWS)
+            count = k0 // m0 * r0 * (k1 // n1)
+            across, tall = cuda.blocks_of(r1, lanes), min(_BLOCK // lanes, count)
+            pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
             numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
             made = columns.parameter_sums(self.dtype, self.activation)

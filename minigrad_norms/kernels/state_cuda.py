@@ -52,7 +52,7 @@ def _debias(moving_mean, biased, local_step, mean, keep):
             local_step[0] = step
         for i in range(gpu.threadIdx.x, mean.size, gpu.blockDim.x):
             value = mean[i] if _finite(mean[i]) else moving_mean[i]
-            biased[i] = value + keep * (biased[i] - value)
+            biased[i] = keep * biased[i] + (1.0 - keep) * value  # over `whole` it is the value, in the first step
             if whole > 0.0:
                 moving_mean[i] = biased[i] / whole
 
