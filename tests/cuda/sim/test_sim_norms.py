@@ -9,6 +9,7 @@ from minigrad import Sample, dtypes, primitive
 from minigrad.gradcheck import gpu, kernels
 from minigrad.gradcheck.primitives import cases
 from minigrad_norms import formulas
+from minigrad_norms.kernels import standardize_cuda
 from minigrad_norms.standardize import moments_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
 LARGEST = 500  # elements
@@ -62,14 +63,24 @@ SIZES = [
     *[((3, n), (0,)) for n in (31, 32, 33, 257)],
     ((33, 2), (1,)),
     ((2, 3, 33), (0, 2)),
-    ((1, 6000), (1,)),  # a group that is read twice
-    ((1, 12000), (1,)),  # one in pieces
     ((4300, 2), (0,)),  # columns in pieces
 ]
 
 
 @pytest.mark.parametrize(("shape", "axes"), SIZES, ids=str)
 def test_sizes(shape, axes):
+    _check_sizes(shape, axes)
+
+
+@pytest.mark.parametrize("piece", [4096, 100], ids=["whole", "pieces"])
+@pytest.mark.parametrize(("shape", "axes"), [((2, 257), (1,)), ((3, 2, 64), (0, 2))], ids=str)
+def test_groups_that_do_not_fit_into_shared_memory(shape, axes, piece, monkeypatch):
+    monkeypatch.setattr(standardize_cuda, "_SHARED", 0)
+    monkeypatch.setattr(standardize_cuda, "_PIECE", piece)
+    _check_sizes(shape, axes)
+
+
+def _check_sizes(shape, axes):
     rng = np.random.default_rng(sum(shape))
     x, dy = 3 + 2 * rng.standard_normal(shape), rng.standard_normal(shape)
     kept = (len(shape) - 1,) if axes != (0, 2) else (1,)
@@ -84,7 +95,7 @@ def test_sizes(shape, axes):
         (standardize_vjp_p, Sample((*given, None, None), {**form, "wants": (True,) * 3}, wide=wide)),
         (normalize_vjp_p, Sample(given, {**form, "wants": (True,) * 5}, wide=wide)),
     ]
-    for p, sample in samples if np.size(x) < 300 else samples[::2]:
+    for p, sample in samples if np.size(x) < 600 else samples[::2]:
         result = kernels.against_reference(p, sample, gpu.DEVICE, dtypes.float32, 0)
         assert result.verdict == "passed", (p.name, result)
 
