@@ -16,6 +16,7 @@ import argparse
 import os
 import pkgutil
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from bench import compare, report, suites
@@ -90,6 +91,10 @@ def main(arguments: list[str] | None = None) -> int:
     results = {}
     recorded = {name: getattr(options, name) for name in ("repeat", "threads", "quick", "lowest")}
     for name in options.names:
+        why = getattr(import_module(f"bench.suites.{name}"), "missing", str)()
+        if why:
+            print(f"{name}: {why}", end="\n\n", flush=True)
+            continue
         results[name] = compare.run(
             f"bench.suites.{name}",
             options.peers,

@@ -77,15 +77,15 @@ def kernels(network: Network) -> list:
     return [(rng.standard_normal(n) * np.sqrt(2 / prod(n[:-1]))).astype(np.float32) for n in shapes]
 
 
-def torch_step(network: Network, batch: int, compiled: bool = False) -> Callable[[], float]:
+def torch_step(network: Network, batch: int, compiled: bool = False, device: str = "cpu") -> Callable[[], float]:
     """A step in torch's usual words, images channels first."""
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
-    x, y = (torch.from_numpy(a) for a in data(network, batch))
+    x, y = (torch.from_numpy(a).to(device) for a in data(network, batch))
     if x.ndim == 4:
         x = x.permute(0, 3, 1, 2).contiguous()
-    model = _torch_model(network)
+    model = _torch_model(network).to(device)
     criterion = torch.nn.CrossEntropyLoss()
     rate = RATES[network.optimizer]
     if network.optimizer == "sgd":

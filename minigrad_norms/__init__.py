@@ -15,6 +15,7 @@ from minigrad_norms.filter_response import FilterResponseNormalization, filter_r
 from minigrad_norms.ghost import ghost_batch_norm
 from minigrad_norms.group import GroupNormalization, group_norm
 from minigrad_norms.instance import InstanceNormalization, instance_norm
+from minigrad_norms.kernels import all_cuda as _all_cuda  # noqa: F401  (registers them)
 from minigrad_norms.layer import LayerNormalization, layer_norm
 from minigrad_norms.local_response import LocalResponseNormalization, local_response_normalization
 from minigrad_norms.lp import lp_normalize

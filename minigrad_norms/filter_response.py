@@ -80,7 +80,8 @@ def filtered(
             raise ShapeError(f"{operation}: learned_epsilon has shape {e.shape}, expected one number")
         square = mg.mean(mg.square(wide), axis=axes) if axes else mg.square(wide)
         total = square + (mg.absolute(e.reshape(())) + epsilon)
-        y = normalize_p(x, gamma, beta, Tensor(np.zeros(total.shape, total.dtype)), total, **form, epsilon=0.0)
+        nothing = Tensor(np.zeros(total.shape, total.dtype)).to(x.device)
+        y = normalize_p(x, gamma, beta, nothing, total, **form, epsilon=0.0)
     return y if tau is None else mg.maximum(y, along(tau, x.ndim, kept))
 
 

@@ -101,6 +101,6 @@ class LayerNormalization(Normalization):
             return over_axes(self.name, x, self.gamma, self.beta, self.axis, self.epsilon, "variance")
         axes, _ = _axes(self.name, x.shape, self.axis)
         _, var = moments_p(x, axes=axes)
-        nothing = Tensor(np.zeros(var.shape, var.dtype))
+        nothing = Tensor(np.zeros(var.shape, var.dtype)).to(var.device)
         form = {"axes": axes, "parameter_axes": axes, "epsilon": self.epsilon}
         return normalize_p(x, self.gamma, None, nothing, var, **form)

@@ -259,7 +259,7 @@ def _return(y: np.ndarray, target: np.ndarray, order: tuple[int, ...] | None) ->
 def _(ct, saved, needs, **params):
     dy, dnorm = ct
     if dy is None:
-        dy = Tensor(np.zeros(saved.x.shape, saved.x.dtype))
+        dy = Tensor(np.zeros(saved.x.shape, saved.x.dtype)).to(saved.x.device)
     return lp_normalize_vjp_p(dy, saved.x, saved.norm, dnorm, **params)
 
 

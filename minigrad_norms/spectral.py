@@ -349,7 +349,7 @@ def _(out, w, left, right, *, iterations, right_first):
 def _(ct, saved, needs):
     dy, dsigma = ct
     if dy is None:
-        dy = Tensor(np.zeros(saved.w.shape, saved.w.dtype))
+        dy = Tensor(np.zeros(saved.w.shape, saved.w.dtype)).to(saved.w.device)
     return spectral_norm_vjp_p(dy, saved.w, saved.left, saved.right, saved.sigma, dsigma), None, None
 
 

@@ -368,7 +368,7 @@ def _fill(out: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> None:
 def _(ct, saved, needs, **params):
     dy, dmean, dvar = ct
     if dy is None:
-        dy = Tensor(np.zeros(saved.x.shape, saved.x.dtype))
+        dy = Tensor(np.zeros(saved.x.shape, saved.x.dtype)).to(saved.x.device)
     inputs = (dy, saved.x, saved.gamma, _beta(saved, params), saved.mean, saved.var, dmean, dvar)
     return _needed(needs, standardize_vjp_p(*inputs, **params, wants=needs))
 
@@ -381,7 +381,7 @@ def _(ct, saved, needs, **params):
 
 @moments_p.vjp(saves=("x", "mean", "var"))
 def _(ct, saved, needs, *, axes):
-    zeros = Tensor(np.zeros(saved.x.shape, saved.x.dtype))
+    zeros = Tensor(np.zeros(saved.x.shape, saved.x.dtype)).to(saved.x.device)
     inputs = (zeros, saved.x, None, None, saved.mean, saved.var, *ct)
     dx, _, _ = standardize_vjp_p(*inputs, axes=axes, parameter_axes=(), epsilon=1.0, wants=(True, False, False))
     return dx

@@ -48,18 +48,18 @@ def cases(quick: bool) -> list[Case]:
     rows = []
     for i, (kind, shape, axis, groups) in enumerate(_CASES):
         data = {"kind": kind, "shape": shape, "axis": axis % len(shape), "groups": groups}
-        rows.append(Case(_name(kind, shape, axis, groups), data, faster=1.5 if i < _FIRST else 1.0))
+        rows.append(Case(name_of(kind, shape, axis, groups), data, faster=1.5 if i < _FIRST else 1.0))
     return [rows[0], rows[5], rows[9]] if quick else rows
 
 
 def with_minigrad(case: Case) -> Work:
     import minigrad as mg
 
-    x, *parameters, ct = _arrays(case)
+    x, *parameters, ct = arrays_of(case)
     inputs = [mg.tensor(a) for a in (x, *parameters)]
     leaves = [mg.tensor(a, requires_grad=True) for a in (x, *parameters)]
     ct = mg.tensor(ct)
-    function = _ours(case)
+    function = function_of(case)
 
     @mg.jit
     def step(*given: Any) -> Any:
@@ -77,7 +77,7 @@ def with_minigrad(case: Case) -> Work:
         return y
 
     def check() -> list[float]:
-        return _digest([t.numpy() for t in run()])
+        return digest([t.numpy() for t in run()])
 
     columns = {"eager": Work(eager)}
     if x.nbytes > LARGE:  # x in, y out; x and dy in, dx out
@@ -85,7 +85,7 @@ def with_minigrad(case: Case) -> Work:
     return Work(run, check=check, columns=columns)
 
 
-def _ours(case: Case) -> Any:
+def function_of(case: Case) -> Any:
     import minigrad_norms as norms
 
     shape, axis, groups = case.data["shape"], case.data["axis"], case.data["groups"]
@@ -101,22 +101,22 @@ def _ours(case: Case) -> Any:
 
 
 def with_torch(case: Case) -> Work:
-    return _with_torch(case, lambda function: function)
+    return with_torch_on(case, lambda function: function)
 
 
 def with_torch_compile(case: Case) -> Work:
     import torch
 
-    return _with_torch(case, torch.compile)
+    return with_torch_on(case, torch.compile)
 
 
-def _with_torch(case: Case, compiled: Any) -> Work:
+def with_torch_on(case: Case, compiled: Any, device: str = "cpu") -> Work:
     import torch
     import torch.nn.functional as F
 
     torch.set_num_threads(_threads())
     axis, groups, ndim = case.data["axis"], case.data["groups"], len(case.data["shape"])
-    x, *parameters, ct = (torch.from_numpy(a) for a in _arrays(case))
+    x, *parameters, ct = (torch.from_numpy(a).to(device) for a in arrays_of(case))
     last = ndim == 4 and axis == 3 and case.data["kind"] != "weight"
     if last:  # torch's view of NHWC memory
         x, ct = x.permute(0, 3, 1, 2), ct.permute(0, 3, 1, 2)
@@ -134,11 +134,14 @@ def _with_torch(case: Case, compiled: Any) -> Work:
 
     def run() -> Any:
         y = function(*leaves)
-        return y, *torch.autograd.grad(y, leaves, ct)
+        found = y, *torch.autograd.grad(y, leaves, ct)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        return found
 
     def check() -> list[float]:
-        arrays = [t.detach() for t in run()]
-        return _digest([(t.permute(0, 2, 3, 1) if last and t.ndim == 4 else t).numpy() for t in arrays])
+        arrays = [t.detach().cpu() for t in run()]
+        return digest([(t.permute(0, 2, 3, 1) if last and t.ndim == 4 else t).numpy() for t in arrays])
 
     return Work(run, check=check)
 
@@ -149,7 +152,7 @@ def with_jax(case: Case) -> Work:
 
     kind, shape, axis, groups = (case.data[k] for k in ("kind", "shape", "axis", "groups"))
     ndim = len(shape)
-    arrays = [jax.device_put(a) for a in _arrays(case)]
+    arrays = [jax.device_put(a) for a in arrays_of(case)]
     cut = (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]) if groups else shape
     per_sample = kind in ("group", "instance")
     reduced = {
@@ -183,12 +186,12 @@ def with_jax(case: Case) -> Work:
     def check() -> list[float]:
         import numpy as np
 
-        return _digest([np.asarray(a) for a in run()])
+        return digest([np.asarray(a) for a in run()])
 
     return Work(run, check=check)
 
 
-def _arrays(case: Case) -> list:
+def arrays_of(case: Case) -> list:
     """x, the parameters and the cotangent: the same for every peer."""
     import numpy as np
 
@@ -199,7 +202,7 @@ def _arrays(case: Case) -> list:
     return [2 * x + 1, *parameters, ct]
 
 
-def _digest(arrays: list) -> list[float]:
+def digest(arrays: list) -> list[float]:
     """Some elements of each array, from all over it, on the scale of 1."""
     import numpy as np
 
@@ -211,7 +214,7 @@ def _digest(arrays: list) -> list[float]:
     return found
 
 
-def _name(kind: str, shape: tuple[int, ...], axis: int, groups: int) -> str:
+def name_of(kind: str, shape: tuple[int, ...], axis: int, groups: int) -> str:
     layout = {(4, -1): " NHWC", (4, 1): " NCHW"}.get((len(shape), axis), "") if kind != "weight" else ""
     of = f" in {groups}" if kind == "group" else ""
     return f"{kind} ({', '.join(map(str, shape))}){layout}{of}"

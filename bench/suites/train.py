@@ -36,21 +36,21 @@ def cases(quick: bool) -> list[Case]:
 
 
 def with_minigrad(case: Case) -> Work:
-    network, batch = _network(case)
+    network, batch = network_of(case)
     step, eager = (step_of(network, batch, jit) for jit in (True, False))
-    return Work(step, check=_losses(step_of(network, batch, True)), columns={"eager": Work(eager)})
+    return Work(step, check=losses(step_of(network, batch, True)), columns={"eager": Work(eager)})
 
 
 def with_torch(case: Case) -> Work:
-    return _work(lambda: training.torch_step(*_network(case)))
+    return _work(lambda: training.torch_step(*network_of(case)))
 
 
 def with_torch_compile(case: Case) -> Work:
-    return _work(lambda: training.torch_step(*_network(case), compiled=True))
+    return _work(lambda: training.torch_step(*network_of(case), compiled=True))
 
 
 def with_jax(case: Case) -> Work:
-    return _work(lambda: training.jax_step(*_network(case)))
+    return _work(lambda: training.jax_step(*network_of(case)))
 
 
 def minigrad_step() -> Callable[[], float]:
@@ -68,7 +68,7 @@ def jax_step() -> Callable[[], float]:
     return training.jax_step(training.mlp(), 60)
 
 
-def step_of(network: Network, batch: int, jit: bool) -> Callable[[], float]:
+def step_of(network: Network, batch: int, jit: bool, device: str = "cpu") -> Callable[[], float]:
     """A function that takes one step and returns the loss before it."""
     import minigrad as mg
     from minigrad import nn
@@ -84,9 +84,13 @@ def step_of(network: Network, batch: int, jit: bool) -> Callable[[], float]:
             (layer.v if inner is not layer else layer.kernel).assign(mg.tensor(kernel))
             if inner is not layer:
                 layer.g.assign(mg.tensor((kernel.reshape(-1, kernel.shape[-1]) ** 2).sum(0) ** 0.5))
+    if device != "cpu":
+        _move(model, device)
     variables = model.trainable_variables
     rate = RATES[network.optimizer]
     optimizer: Any = mg.optim.SGD(rate) if network.optimizer == "sgd" else mg.optim.Adam(rate)
+    if device != "cpu":
+        _move(optimizer, device)
 
     def update(x: Any, y: Any) -> Any:
         loss = nn.losses.softmax_cross_entropy(model(x, True), y)
@@ -95,7 +99,20 @@ def step_of(network: Network, batch: int, jit: bool) -> Callable[[], float]:
         return loss
 
     function = mg.jit(update) if jit else update
-    return lambda: function(mg.Tensor(x), mg.Tensor(y)).item()
+    given = [mg.Tensor(a).to(device) for a in (x, y)]
+    return lambda: function(*given).item()
+
+
+def _move(owner: Any, device: str) -> None:
+    """Put the Variables of a layer, or an optimizer, and those of its layers, on a device."""
+    import minigrad as mg
+
+    for name, value in list(vars(owner).items()):
+        if isinstance(value, mg.Variable):
+            setattr(owner, name, mg.Variable(value.detach().to(device), trainable=value.trainable, name=value.name))
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, mg.nn.Layer):
+                _move(inner, device)
 
 
 def _model(network: Network) -> Any:
@@ -125,14 +142,14 @@ def _model(network: Network) -> Any:
     return nn.Sequential(layers)
 
 
-def _network(case: Case) -> tuple[Network, int]:
+def network_of(case: Case) -> tuple[Network, int]:
     return getattr(training, case.data["kind"])(**case.data["arguments"]), case.data["batch"]
 
 
 def _work(make: Callable[[], Callable[[], float]]) -> Work:
-    return Work(make(), check=_losses(make()))
+    return Work(make(), check=losses(make()))
 
 
-def _losses(step: Callable[[], float]) -> Callable[[], list[float]]:
+def losses(step: Callable[[], float]) -> Callable[[], list[float]]:
     """The losses of the first steps, which agree only if the gradients do."""
     return lambda: [step() for _ in range(3)]

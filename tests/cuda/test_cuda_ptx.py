@@ -15,10 +15,11 @@ SCRIPT = Path(__file__).parent / "compiling.py"
     importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("nvidia") is None,
     reason="needs CUDA's compiler: pip install 'minigrad[cuda]'",
 )
-def test_every_kernel_compiles():
+@pytest.mark.parametrize("namespace", ["mg", pytest.param("norms", marks=pytest.mark.slow)])
+def test_every_kernel_compiles(namespace):
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "mg"], env=environment, capture_output=True, text=True, timeout=900
+        [sys.executable, str(SCRIPT), namespace], env=environment, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     print(done.stdout)  # registers, spills and shared memory: pytest -s shows them

@@ -1,0 +1,116 @@
+"""On an NVIDIA GPU: normalizations forward and backward, and training steps, beside torch and torch.compile there."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench import training
+from bench.case import Case, Work
+from bench.suites import norms, train
+
+TITLE = "on the GPU, float32: normalization forward + backward, and training steps"
+DEVICE = "cuda"
+_ROUNDS = 25
+
+# kind, shape, channel axis, groups: 64 MiB each
+_NORMS = [
+    ("batch", (16384, 1024), -1, 0),
+    ("batch", (64, 64, 64, 64), -1, 0),
+    ("batch", (64, 64, 64, 64), 1, 0),
+    ("layer", (16384, 1024), -1, 0),
+    ("layer", (4096, 4096), -1, 0),
+    ("rms", (16384, 1024), -1, 0),
+    ("group", (64, 64, 64, 64), 1, 32),
+    ("group", (64, 64, 64, 64), -1, 32),
+    ("instance", (64, 64, 64, 64), 1, 64),
+    ("instance", (64, 64, 64, 64), -1, 64),
+    ("weight", (3, 3, 1365, 1365), -1, 0),
+]
+
+
+def missing() -> str:
+    """Why nothing can be measured here; empty where there is a GPU."""
+    from minigrad.devices import cuda
+
+    return "" if cuda.is_available() else f"no GPU to measure on ({cuda.status()})"
+
+
+def cases(quick: bool) -> list[Case]:
+    """A row for each normalization, and one for each network."""
+    rows = []
+    for kind, shape, axis, groups in _NORMS:
+        data = {"kind": kind, "shape": shape, "axis": axis % len(shape), "groups": groups}
+        rows.append(Case(norms.name_of(kind, shape, axis, groups), data, faster=1.0))
+    steps = [Case(f"step: {row.name}", row.data, faster=1.0) for row in train.cases(False)]
+    return [rows[0], rows[3], steps[0]] if quick else [*rows, *steps]
+
+
+def with_minigrad(case: Case) -> Work:
+    if "shape" in case.data:
+        return _norm(case)
+    network, batch = train.network_of(case)
+    step, eager = (train.step_of(network, batch, jit, DEVICE) for jit in (True, False))
+    return Work(step, check=train.losses(train.step_of(network, batch, True, DEVICE)), columns={"eager": Work(eager)})
+
+
+def with_torch(case: Case) -> Work:
+    return _torch(case, lambda function: function, False)
+
+
+def with_torch_compile(case: Case) -> Work:
+    import torch
+
+    return _torch(case, torch.compile, True)
+
+
+def _torch(case: Case, compiled: Callable, graphs: bool) -> Work:
+    if "shape" in case.data:
+        return norms.with_torch_on(case, compiled, DEVICE)
+    network, batch = train.network_of(case)
+
+    def make() -> Callable[[], float]:
+        return training.torch_step(network, batch, graphs, DEVICE)
+
+    return Work(make(), check=train.losses(make()))
+
+
+def _norm(case: Case) -> Work:
+    import minigrad as mg
+    from minigrad.devices import cuda
+
+    arrays = norms.arrays_of(case)
+    *inputs, ct = [mg.tensor(a, device=DEVICE) for a in arrays]
+    function, stream = norms.function_of(case), cuda.current(0)
+
+    def run() -> Any:
+        y, pull = mg.vjp(function, *inputs)
+        found = y, *pull(ct)
+        stream.synchronize()
+        return found
+
+    def check() -> list[float]:
+        return norms.digest([t.numpy() for t in run()])
+
+    def share() -> float:
+        """The bandwidth of x in, y out, x and dy in, dx out, in percent of that of a copy of x."""
+
+        def copy() -> Any:
+            made = mg.ops.copy(inputs[0])
+            stream.synchronize()
+            return made
+
+        return 100 * (5 / _median(run)) / (2 / _median(copy))
+
+    return Work(run, check=check, columns={"share of copy [%]": Work(value=share)})
+
+
+def _median(work: Callable) -> float:
+    times = []
+    for _ in range(_ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

@@ -1,0 +1,110 @@
+"""CUDA kernels that put the sums of pieces together, in a fixed order: a warp for each group, column or parameter."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.devices import cuda
+from minigrad.devices.cuda import gpu
+from minigrad_norms.kernels.elements_cuda import coefficients, rstd_of, shift_of
+from minigrad_norms.kernels.rows_cuda import reduce_two
+
+
+@cuda.kernel
+def moments(mean, var, sums, x, k0, r0, k1, r1, p, pieces, first, raw, total):
+    """Statistics from sums over pieces and over the `p` columns of a group."""
+    group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    groups = k0 * k1
+    s1, s2 = np.float64(0.0), np.float64(0.0)
+    if group < groups:
+        for i in range(gpu.threadIdx.x, pieces * p, gpu.blockDim.x):
+            at = (i // p * groups + group) * p + i % p
+            s1 += sums[at]
+            s2 += sums[pieces * groups * p + at]
+    s1, s2 = reduce_two((s1, s2))
+    if group < groups and gpu.threadIdx.x == 0:
+        count = np.float64(r0 * r1)
+        if raw:
+            mean[group] = np.float64(0.0)
+            var[group] = s2 if total else s2 / count
+        else:
+            shift = shift_of(x[(group // k1 * r0 * k1 + group % k1) * r1]) if first else mean[group]
+            moved = s1 / count
+            spread = s2 / count - moved * moved
+            if shift - shift == 0.0:  # else there are no deviations to better it by
+                mean[group] = shift + moved
+                var[group] = np.float64(0.0) if spread < 0.0 else spread
+
+
+@cuda.kernel
+def pieces_of_columns(out, sums, size, pieces):
+    """The sums of two sums each over pieces, for each of `size` columns."""
+    column = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    s1, s2 = np.float64(0.0), np.float64(0.0)
+    if column < size:
+        for piece in range(gpu.threadIdx.x, pieces, gpu.blockDim.x):
+            s1 += sums[piece * size + column]
+            s2 += sums[(pieces + piece) * size + column]
+    s1, s2 = reduce_two((s1, s2))
+    if column < size and gpu.threadIdx.x == 0:
+        out[column] = s1
+        out[size + column] = s2
+
+
+@cuda.kernel
+def slopes(
+    c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma, k0, r0, k1, r1, p, m0, n1, p1, weighted, epsilon, raw,
+    total, free,
+):  # fmt: skip
+    """Coefficients of dx from the sums of a group's `p` columns, in the place of which Σ dy·x̂ comes.
+
+    Where the statistics are inputs (`free`), their gradients. `weighted` sums have γ in them already.
+    """
+    group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    groups = k0 * k1
+    s1, s2 = np.float64(0.0), np.float64(0.0)
+    rstd = np.float64(0.0)
+    if group < groups:
+        rstd = rstd_of(var[group], epsilon)
+        start = ((group // k1 % m0) * n1 + (group % k1 if n1 > 1 else 0)) * p1
+        for j in range(gpu.threadIdx.x, p, gpu.blockDim.x):
+            scale = np.float64(1.0) if weighted else np.float64(gamma[start + j // (p // min(p, p1))])
+            at = group * p + j
+            s1 += scale * sums[at]
+            s2 += scale * sums[groups * p + at]
+            sums[groups * p + at] *= rstd
+    s1, s2 = reduce_two((s1, s2))
+    if group < groups and gpu.threadIdx.x == 0:
+        if free:
+            if new_dmean.size > 0:
+                new_dmean[group] = -rstd * s1
+            if new_dvar.size > 0:
+                new_dvar[group] = -0.5 * rstd * rstd * rstd * s2
+            s1, s2 = np.float64(0.0), np.float64(0.0)
+        to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
+        to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
+        four = coefficients(s1, s2, rstd, to_mean, to_var, np.float64(r0 * r1), raw, total)
+        for k in range(4):
+            c[k * groups + group] = four[k]
+
+
+@cuda.kernel
+def parameters(dgamma, dbeta, sums, k0, k1, p, m0, n1, p1):
+    """The gradients of γ and β from sums of (2, k0, k1, p): first those of dy, then those of dy·x̂."""
+    entry = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    size = m0 * n1 * p1
+    s1, s2 = np.float64(0.0), np.float64(0.0)
+    if entry < size:
+        i0, i1, span = entry // (n1 * p1), entry // p1 % n1, p // p1
+        across = k1 // n1 * span
+        for t in range(gpu.threadIdx.x, k0 // m0 * across, gpu.blockDim.x):
+            group = (t // across * m0 + i0) * k1 + (t // span % (k1 // n1) if n1 == 1 else i1)
+            at = group * p + entry % p1 * span + t % span
+            s1 += sums[at]
+            s2 += sums[k0 * k1 * p + at]
+    s1, s2 = reduce_two((s1, s2))
+    if entry < size and gpu.threadIdx.x == 0:
+        if dbeta.size > 0:
+            dbeta[entry] = s1
+        if dgamma.size > 0:
+            dgamma[entry] = s2

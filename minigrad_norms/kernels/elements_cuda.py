@@ -1,0 +1,157 @@
+"""What CUDA kernels of standardization do with one element: x̂, y, the cotangent behind an activation, and dx.
+
+The formulas are those of `shared_cpu`. An element is computed on in its own dtype, about the mean rounded to it; where
+float32 does not reach (`wild` groups) in float64. All that is summed is summed in float64.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minigrad.devices import cuda
+from minigrad.devices.cpu import from_source
+from minigrad.devices.cuda import Function
+from minigrad.devices.cuda import math as cuda_math
+from minigrad.devices.cuda.vector import load, store
+
+sqrt = vars(cuda_math)["sqrt_f64"]
+
+
+@cuda.jit
+def rstd_of(variance, epsilon):
+    total = variance + epsilon
+    return 0.0 if total == 0.0 else 1.0 / sqrt(total)
+
+
+@cuda.jit
+def shift_of(value):
+    """What sums are taken about: an element of the group, unless it would spoil them."""
+    wide = np.float64(value)
+    return wide if wide - wide == 0.0 else 0.0
+
+
+@cuda.jit
+def add_two(a, b):
+    return a[0] + b[0], a[1] + b[1]
+
+
+@cuda.jit
+def coefficients(shift_sum, scale_sum, rstd, dmean, dvar, count, raw, total):
+    """(mean of e, mean of e·x̂, 2·ċv/n, ċμ/n), of which `Elements.slopes` makes dx."""
+    weight = 1.0 if total else 1.0 / count
+    if raw:
+        return 0.0, scale_sum * rstd * weight, 2.0 * dvar * weight, 0.0
+    return shift_sum / count, scale_sum * rstd / count, 2.0 * dvar / count, dmean / count
+
+
+class Elements(NamedTuple):
+    """Device functions for some dtype, activation and width, the number of neighbours that are moved at once.
+
+    Attributes:
+        group: ``group(mean, var, epsilon)``, what the other functions want to know of a group; [4], [5] are μ and r.
+        outcomes: y of neighbours, from x, the group, γ and β.
+        cotangent: dy·f′(z) of an element.
+        slopes: dx of neighbours, from dy, x, the group, γ, β, `coefficients`, and whether the statistics are inputs.
+    """
+
+    group: Function
+    outcomes: Function
+    cotangent: Function
+    slopes: Function
+    load: Function
+    store: Function
+
+
+@cache
+def elements(dtype: np.dtype, activation: str | None, width: int) -> Elements:
+    """The functions, made once."""
+    number: Any = dtype.type
+    function, derivative = _activation(activation, dtype)
+
+    @cuda.jit
+    def group(mean, var, epsilon):
+        rstd = rstd_of(var, epsilon)
+        near = number(mean)
+        rest = (mean - np.float64(near)) * rstd
+        wild = not (abs(mean) < 1e15 and rstd > 1e-14 and rstd < 1e14)
+        return near, number(rstd), number(rest), wild, np.float64(mean), np.float64(rstd)
+
+    @cuda.jit
+    def standard(x, g):
+        if g[3]:
+            return number((np.float64(x) - g[4]) * g[5])
+        return (x - g[0]) * g[1] - g[2]
+
+    @cuda.jit
+    def outcome(x, g, gamma, beta):
+        return function(standard(x, g) * gamma + beta)
+
+    @cuda.jit
+    def cotangent(dy, x, g, gamma, beta):
+        return derivative(dy, standard(x, g) * gamma + beta)
+
+    @cuda.jit
+    def slope(dy, x, g, gamma, beta, c, free):
+        through = cotangent(dy, x, g, gamma, beta) * gamma
+        if free:
+            return number(np.float64(through) * g[5]) if g[3] else through * g[1]
+        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
+            d = np.float64(x) - g[4]
+            return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
+        inner = (through - number(c[0])) - standard(x, g) * number(c[1])
+        centred = x - g[0]
+        return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
+
+    outcomes = _each("outcome", outcome, "x, g, gamma, beta", "x[{k}], g, gamma[{k}], beta[{k}]", width)
+    slopes = _each(
+        "slope", slope, "dy, x, g, gamma, beta, c, free", "dy[{k}], x[{k}], g, gamma[{k}], beta[{k}], c, free", width
+    )
+    return Elements(group, outcomes, cotangent, slopes, load(width), store(width))
+
+
+@cache
+def table(kind: str, width: int) -> Function:
+    """``entries(values, start, place, span)``: the entries of a table for neighbours from `place` in a line on.
+
+    `kind` is ``one`` for a single entry a group, ``each`` for one an element, ``spans`` for one each `span` elements.
+    """
+    index = {"one": "start", "each": "start + place + {k}", "spans": "start + (place + {k}) // span"}[kind]
+    row = "".join(f"values[{index.format(k=k)}], " for k in range(width))
+    return cuda.jit(from_source("entries", f"def entries(values, start, place, span):\n    return ({row})\n", {}))
+
+
+def _each(name: str, function: Function, head: str, arguments: str, width: int) -> Function:
+    row = "".join(f"f({arguments.format(k=k)}), " for k in range(width))
+    return cuda.jit(from_source(name + "s", f"def {name}s({head}):\n    return ({row})\n", {"f": function}))
+
+
+def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:
+    """f(z), and dy·f′(z)."""
+    number: Any = dtype.type
+    suffix = "_f32" if dtype == np.float32 else "_f64"
+    exp, expm1, tanh, sigmoid = (getattr(cuda_math, f + suffix) for f in ("exp", "expm1", "tanh", "sigmoid"))
+    zero, one, two, four, six = (number(v) for v in (0, 1, 2, 4, 6))
+
+    def function(z):
+        if name == "relu" or name == "relu6":
+            z = zero if z <= zero else z
+            return six if name == "relu6" and z >= six else z
+        if name == "elu":
+            return expm1(z) if z <= zero else z
+        if name == "tanh":
+            return tanh(z)
+        return sigmoid(z) if name == "sigmoid" else z
+
+    def derivative(dy, z):
+        if name == "relu" or name == "relu6":
+            return zero if z <= zero or (name == "relu6" and z >= six) else dy
+        if name == "elu":
+            return dy * (exp(z) if z <= zero else one)
+        if name == "tanh":
+            return dy * (four * sigmoid(two * z) * sigmoid(-two * z))
+        return dy * (sigmoid(z) * sigmoid(-z)) if name == "sigmoid" else dy
+
+    return cuda.jit(function), cuda.jit(derivative)

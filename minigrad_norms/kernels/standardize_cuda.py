@@ -1,0 +1,361 @@
+"""CUDA kernels of standardize, normalize, moments and their gradients: which kernels run on a form, with what.
+
+| groups | kernels |
+|---|---|
+| lie in lines and fit into shared memory | one: memory is read once |
+| lie in lines | sums of pieces, their combination, and the elements: memory is read twice |
+| lie across rows of short lines | the same, a thread a column |
+
+Gradients of γ and β come out of the sums where γ has one entry for a group or a column, else by kernels of their own.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from minigrad.devices import cuda
+from minigrad.devices.cuda import DeviceArray
+from minigrad.devices.cuda.copies import copy_into, fill
+from minigrad.devices.cuda.vector import BYTES
+from minigrad.devices.cuda.warp import WARP
+from minigrad.errors import DTypeError
+from minigrad_norms.kernels import columns_cuda as columns
+from minigrad_norms.kernels import combine_cuda as combine
+from minigrad_norms.kernels import rows_cuda as rows
+from minigrad_norms.kernels.form import Affine, Form, affine, canonical
+from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
+
+_BLOCK = 256  # threads
+_BLOCKS = 256  # wanted, before groups are no longer cut
+_PIECE = 4096  # elements that a piece has at least
+_LONG = 1024  # elements of a group from which a block is on it, and not a warp
+_SHORT = 32  # elements of a line up to which a thread takes a column
+_SHARED = 44 << 10  # bytes of shared memory for a block's elements; every GPU has 48 KiB
+_ROWS = 16  # rows that a thread has at least in a piece of columns
+
+
+class Plan(NamedTuple):
+    """A form, its table of γ and β, and the orders of axes that arrays need first, None where they lie right."""
+
+    form: Form
+    table: Affine
+    order: tuple[int, ...] | None  # of x
+    statistics: tuple[int, ...] | None
+    parameters: tuple[int, ...] | None
+
+    @property
+    def across(self) -> bool:
+        """Whether a thread takes a column."""
+        return self.form.k1 > 1 and self.form.r1 < _SHORT
+
+    @property
+    def own_sums(self) -> bool:
+        """Whether the gradients of γ and β are not among the sums."""
+        return not self.across and self.table.p1 > 1
+
+
+@lru_cache(maxsize=4096)
+def plan_for(shape: tuple[int, ...], axes: tuple[int, ...], parameter_axes: tuple[int, ...]) -> Plan:
+    """How arrays of a shape are computed. Where nothing else fits, axes are put in an order that always does."""
+    form = canonical(shape, axes)
+    table = affine(shape, axes, parameter_axes) if form.permutation is None else None
+    if table is not None:
+        return Plan(form, table, None, None, None)
+    kept = [a for a in range(len(shape)) if a not in axes]
+    first = sorted(kept, key=lambda a: a in parameter_axes)
+    last = sorted(axes, key=lambda a: a not in parameter_axes)
+    spanned = [a for a in (*first, *last) if a in parameter_axes]
+    form = Form(prod(shape[a] for a in kept), 1, 1, prod(shape[a] for a in axes))
+    m0, p1 = (prod(shape[a] for a in where if a in parameter_axes) for where in (kept, axes))
+    statistics, parameters = tuple(kept.index(a) for a in first), tuple(parameter_axes.index(a) for a in spanned)
+    return Plan(form, Affine(m0, 1, p1), (*first, *last), statistics, parameters)
+
+
+class _Run:
+    """One call: arrays as the kernels take them, and the numbers that go with the plan."""
+
+    def __init__(self, x: DeviceArray, axes: tuple, parameter_axes: tuple, activation: str | None):
+        if not mg.dtypes.has_kernels(x.dtype):
+            raise DTypeError(f"cuda: normalizations take float32 and float64, got {x.dtype}")
+        self.plan = plan_for(x.shape, axes, parameter_axes)
+        self.device, self.dtype, self.activation = x.lease.stream.device, x.dtype, activation
+        self.x = self.lay(x, self.plan.order)
+        k0, r0, k1, r1, _ = self.plan.form
+        m0, n1, p1 = self.plan.table
+        self.span = r1 // p1 if p1 else 1
+        self.shape, self.table, self.groups, self.count = (k0, r0, k1, r1), (m0, n1, p1), k0 * k1, r0 * r1
+        self.small = self.count < 1 << 32
+        if self.plan.across:
+            self.lanes = min(WARP, 1 << (k1 * r1 - 1).bit_length())
+            self.tall = max(1, min(_BLOCK // self.lanes, r0))
+            self.blocks = cuda.blocks_of(k1 * r1, self.lanes)
+            self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
+        else:
+            self.lanes = WARP if self.count <= _LONG else _BLOCK
+            self.tall = max(1, min(_BLOCK // self.lanes, self.groups))
+            self.blocks = cuda.blocks_of(self.groups, self.tall)
+            self.pieces = _pieces(self.groups, self.count, _PIECE)
+
+    def lay(self, a: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
+        return cuda.contiguous(a if order is None else a.transpose(order))
+
+    def statistic(self, a: DeviceArray | None) -> DeviceArray:
+        return self.empty((0,), np.float64) if a is None else self.lay(a, self.plan.statistics)
+
+    def parameter(self, a: DeviceArray | None, value: float) -> DeviceArray:
+        """γ or β; of one that is not there all entries are 1 or 0."""
+        if a is not None:
+            return self.lay(a, self.plan.parameters)
+        made = self.empty((max(1, prod(self.table)),), self.dtype)
+        fill(made, value)
+        return made
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        return cuda.empty(shape, np.dtype(dtype), self.device)
+
+    def target(self, out: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
+        """What a kernel fills: `out`, or a buffer with axes in another order, for `back`."""
+        return out if order is None else self.empty(tuple(out.shape[a] for a in order), out.dtype)
+
+    def back(self, out: DeviceArray, target: DeviceArray, order: tuple[int, ...] | None) -> None:
+        if order is not None:
+            copy_into(out.transpose(order), target)
+
+    def kernel(self, make: Any, *arrays: DeviceArray) -> Any:
+        """A kernel for lines, with loads as wide as the arrays allow."""
+        r1, (_, _, p1) = self.shape[3], self.table
+        width = BYTES // self.dtype.itemsize
+        while width > 1 and (r1 % width or any(a.pointer % (width * a.itemsize) for a in arrays)):
+            width //= 2
+        kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
+        return make(self.dtype, self.activation, kind, width, self.shape[1] > 1, self.small), width
+
+    def keep(self, width: int) -> int:
+        """Elements of shared memory for a group."""
+        return -(-self.count // (width * self.lanes)) * self.lanes * width
+
+    def fits(self, arrays: int) -> bool:
+        """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
+        widest = BYTES // self.dtype.itemsize
+        return not self.plan.across and arrays * self.tall * self.keep(widest) * self.dtype.itemsize <= _SHARED
+
+    def grid(self, cut: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Blocks and threads of kernels over all elements."""
+        if self.plan.across:
+            return (self.shape[0] * self.blocks, cut or self.pieces), (self.lanes, self.tall)
+        return (self.blocks, 1) if self.tall > 1 else (self.groups, self.pieces), (self.lanes, self.tall)
+
+    def sums_of_pieces(self) -> tuple[DeviceArray, int]:
+        """Room for two sums for each piece of each column, or group; and how many columns a group has."""
+        columns_of_group = self.shape[3] if self.plan.across else 1
+        return self.empty((2 * self.pieces * self.groups * columns_of_group,), np.float64), columns_of_group
+
+    def each_warp(self, number: int) -> tuple[int, tuple[int, int]]:
+        tall = max(1, min(_BLOCK // WARP, number))
+        return cuda.blocks_of(number, tall), (WARP, tall)
+
+    def moments(self, mean: Any, var: Any, raw: Any, total: Any) -> None:
+        """Statistics by way of sums. In float64 once more about the mean, where nothing wider keeps the digits."""
+        sums, p = self.sums_of_pieces()
+        for first in (True, False) if self.dtype == np.float64 and not raw else (True,):
+            if self.plan.across:
+                blocks, threads = self.grid()
+                numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
+                columns.sums(blocks, threads, sums, self.x, mean, *numbers)
+            else:
+                made, _ = self.kernel(_without_table(rows.sums), self.x)
+                lanes = WARP if self.count <= _LONG else _BLOCK
+                numbers = (*self.shape[1:], self.groups, self.pieces, first, raw)
+                made((self.groups, self.pieces), (lanes, 1), sums, self.x, mean, *numbers)
+            numbers = (*self.shape, p, self.pieces, first, raw, total)
+            combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
+
+    def forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: Any, raw: Any, total: Any) -> None:
+        made, width = self.kernel(rows.forward, self.x, y) if self.fits(1) else (None, 1)
+        if made is None:
+            self.moments(mean, var, raw, total)
+            self.apply(y, mean, var, gamma, beta, epsilon)
+            return
+        keep = self.keep(width)
+        numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
+        shared = self.tall * keep * self.dtype.itemsize
+        made(self.blocks, (self.lanes, self.tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
+
+    def apply(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float) -> None:
+        blocks, threads = self.grid()
+        if self.plan.across:
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            columns.apply(self.dtype, self.activation)(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
+            return
+        made, _ = self.kernel(rows.apply, self.x, y)
+        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon)
+        made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
+
+    def backward(
+        self, dx: Any, dgamma: Any, dbeta: Any, new_dmean: Any, new_dvar: Any, dy: Any, mean: Any, var: Any, gamma: Any,
+        beta: Any, dmean: Any, dvar: Any, *, epsilon: float, flags: tuple[bool, bool], free: bool,
+    ) -> None:  # fmt: skip
+        """Gradients; those of shape (0,) are not wanted."""
+        given = (dy, self.x, mean, var, gamma, beta)
+        raw, total = flags
+        p = self.shape[3] if self.plan.across else 1
+        if not free and dx.size and self.fits(2):
+            sums = self.empty((2 * self.groups,), np.float64)
+            made, width = self.kernel(rows.backward, dx, dy, self.x)
+            keep = self.keep(width)
+            numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
+            shared = 2 * self.tall * keep * self.dtype.itemsize
+            threads = (self.lanes, self.tall)
+            made(self.blocks, threads, dx, sums, dmean, dvar, *given, *numbers, shared=shared)
+        else:
+            sums = self._sums(given, epsilon)
+            c = self.empty((4 * self.groups,), np.float64)
+            numbers = (*self.shape, p, *self.table, self.plan.own_sums, epsilon, raw, total, free)
+            ends = (c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma)
+            combine.slopes(*self.each_warp(self.groups), *ends, *numbers)
+            if dx.size:
+                self._slopes(dx, c, given, epsilon, free)
+        if dgamma.size or dbeta.size:
+            self._parameters(dgamma, dbeta, sums, p, given, epsilon)
+
+    def _sums(self, given: tuple, epsilon: float) -> DeviceArray:
+        """The two sums of each column, or group."""
+        sums, p = self.sums_of_pieces()
+        if self.plan.across:
+            blocks, threads = self.grid()
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            columns.backward_sums(self.dtype, self.activation)(blocks, threads, sums, *given, *numbers)
+        else:
+            made, _ = self.kernel(rows.backward_sums, given[0], self.x)
+            numbers = (*self.shape[1:], *self.table, self.groups, self.pieces, epsilon)
+            made((self.groups, self.pieces), (self.lanes, 1), sums, *given, *numbers)
+        return self._together(sums, self.groups * p, self.pieces)
+
+    def _together(self, sums: DeviceArray, size: int, pieces: int) -> DeviceArray:
+        if pieces == 1:
+            return sums
+        out = self.empty((2 * size,), np.float64)
+        combine.pieces_of_columns(*self.each_warp(size), out, sums, size, pieces)
+        return out
+
+    def _slopes(self, dx: DeviceArray, c: DeviceArray, given: tuple, epsilon: float, free: bool) -> None:
+        blocks, threads = self.grid()
+        if self.plan.across:
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
+            columns.backward_apply(self.dtype, self.activation)(blocks, threads, dx, c, *given, *numbers)
+            return
+        made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
+        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
+        made(blocks, threads, dx, c, *given, *numbers)
+
+    def _parameters(self, dgamma: Any, dbeta: Any, sums: Any, p: int, given: tuple, epsilon: float) -> None:
+        k0, r0, k1, r1 = self.shape
+        m0, n1, _ = self.table
+        if self.plan.own_sums:
+            lanes = min(WARP, 1 << (r1 - 1).bit_length())
+            count = k0 // m0 * r0 * (k1 // n1)
+            across, tall = cuda.blocks_of(r1, lanes), min(_BLOCK // lanes, count)
+            pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
+            sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
+            numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
+            made = columns.parameter_sums(self.dtype, self.activation)
+            made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
+            k0, k1, p = pieces * m0, n1, r1
+        combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
+
+
+def _pieces(blocks: int, count: int, least: int) -> int:
+    """In how many pieces to cut what is summed, where there are so many blocks without."""
+    return max(1, min(-(-_BLOCKS // max(1, blocks)), count // least))
+
+
+def _without_table(make: Any) -> Any:
+    return lambda dtype, activation, kind, width, split, small: make(dtype, width, split, small)
+
+
+def _flags(statistic: str) -> tuple[bool, bool]:
+    """Whether no mean is removed, and whether the statistic is a sum."""
+    return statistic != "variance", statistic == "sum_square"
+
+
+@standardize_p.kernel("cuda")
+def _(out, x, gamma, beta, *, axes, parameter_axes, epsilon, statistic="variance", activation=None):
+    run = _Run(x, axes, parameter_axes, activation)
+    if not x.size:
+        _zero(out[1:])
+        return
+    targets: Any = [run.target(out[0], run.plan.order), *[run.target(s, run.plan.statistics) for s in out[1:]]]
+    parameters = run.parameter(gamma, 1.0), run.parameter(beta, 0.0)
+    run.forward(targets[0], targets[1], targets[2], *parameters, float(epsilon), *_flags(statistic))
+    run.back(out[0], targets[0], run.plan.order)
+    for given, target in zip(out[1:], targets[1:]):
+        run.back(given, target, run.plan.statistics)
+
+
+@normalize_p.kernel("cuda")
+def _(out, x, gamma, beta, mean, var, *, axes, parameter_axes, epsilon, activation=None):
+    if not x.size:
+        return
+    run = _Run(x, axes, parameter_axes, activation)
+    target = run.target(out, run.plan.order)
+    parameters = run.parameter(gamma, 1.0), run.parameter(beta, 0.0)
+    run.apply(target, run.statistic(mean), run.statistic(var), *parameters, float(epsilon))
+    run.back(out, target, run.plan.order)
+
+
+@moments_p.kernel("cuda")
+def _(out, x, *, axes):
+    if not x.size:
+        _zero(out)
+        return
+    run = _Run(x, axes, (), None)
+    targets: Any = [run.target(s, run.plan.statistics) for s in out]
+    run.moments(targets[0], targets[1], False, False)
+    for given, target in zip(out, targets):
+        run.back(given, target, run.plan.statistics)
+
+
+@standardize_vjp_p.kernel("cuda")
+def _(
+    out, dy, x, gamma, beta, mean, var, dmean, dvar,
+    *, axes, parameter_axes, epsilon, wants, statistic="variance", activation=None,
+):  # fmt: skip
+    nothing = cuda.empty((0,), np.dtype(np.float64), x.lease.stream.device)
+    outputs = (*out, nothing, nothing)
+    form = (axes, parameter_axes, activation)
+    _gradients(outputs, dy, x, gamma, beta, mean, var, dmean, dvar, form, epsilon, statistic, False)
+
+
+@normalize_vjp_p.kernel("cuda")
+def _(out, dy, x, gamma, beta, mean, var, *, axes, parameter_axes, epsilon, wants, activation=None):
+    form = (axes, parameter_axes, activation)
+    _gradients(out, dy, x, gamma, beta, mean, var, None, None, form, epsilon, "variance", True)
+
+
+def _gradients(out, dy, x, gamma, beta, mean, var, dmean, dvar, form, epsilon, statistic, free):
+    if not x.size:
+        _zero(out[1:])
+        return
+    run = _Run(x, *form)
+    orders: Any = (run.plan.order, run.plan.parameters, run.plan.parameters, run.plan.statistics, run.plan.statistics)
+    orders = [order if g.size else None for g, order in zip(out, orders)]
+    targets: Any = [run.target(g, order) for g, order in zip(out, orders)]
+    statistics = [run.statistic(s) for s in (mean, var)]
+    cotangents = [run.statistic(s) for s in (dmean, dvar)]
+    parameters = [run.parameter(gamma, 1.0), run.parameter(beta, 0.0)]
+    dy = run.lay(dy, run.plan.order)
+    arguments: Any = (*targets, dy, *statistics, *parameters, *cotangents)
+    run.backward(*arguments, epsilon=float(epsilon), flags=_flags(statistic), free=free)
+    for given, target, order in zip(out, targets, orders):
+        run.back(given, target, order)
+
+
+def _zero(arrays: Any) -> None:
+    for a in arrays:
+        if a.size:
+            fill(a, 0.0)
