@@ -11,6 +11,7 @@ from minigrad.devices.cuda import gpu
 from minigrad.devices.cuda.copies import copy_into
 from minigrad.devices.cuda.warp import WARP
 from minigrad_norms.kernels.columns_cuda import add_up
+from minigrad_norms.kernels.elements_cuda import sqrt as root
 from minigrad_norms.kernels.plain_cuda import empty_like, require_kernels, threads_on, total_of
 from minigrad_norms.spectral import power_iteration_p, spectral_norm_p, spectral_norm_vjp_p
 
@@ -49,7 +50,7 @@ def _settle(out, t):
     square = total_of(found)[0]
     if square > 0.0 and square < np.inf:
         for i in range(gpu.threadIdx.x, t.size, gpu.blockDim.x):
-            out[i] = t[i] / np.sqrt(square)
+            out[i] = t[i] / root(square)
 
 
 @cuda.kernel

@@ -276,6 +276,12 @@ def test_suites_are_well_formed():
         assert suite.TITLE
 
 
+def test_a_suite_without_its_device_is_skipped(monkeypatch, capsys):
+    monkeypatch.setattr(import_module("bench.suites.gpu"), "missing", lambda: "no GPU here")
+    assert command.main(["gpu"]) == 0
+    assert capsys.readouterr().out == "gpu: no GPU here\n\n"
+
+
 def test_suites_import_no_library():
     code = (
         "import sys, pkgutil, importlib, bench.suites as s\n"
