@@ -53,8 +53,10 @@ def elementwise(name: str, **options: Any) -> Callable[[Callable], Elementwise]:
     return lambda function: Elementwise(name, function, **options)
 
 
-def promoted(operation: str, values: Sequence[Any], floats: bool = False) -> list[Tensor]:
+def promoted(operation: str, values: Sequence[Any], floats: bool = False, like: Tensor | None = None) -> list[Tensor]:
     """Tensors of one dtype, by NumPy's promotion rules; with `floats`, integers become floats.
+
+    They are on the device of the first tensor among them, or where there is none, of `like`.
 
     Python numbers take part with their kind alone, so that a float32 tensor times 2.5 stays float32.
 
@@ -63,7 +65,6 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False) -> lis
         ArgumentError: for a Python number that the dtype does not hold.
     """
     dtype = None
-    like: Any = None
     for v in values:
         if isinstance(v, Tensor):
             if dtype is None:
@@ -78,7 +79,7 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False) -> lis
     for v in values:
         if v is None or isinstance(v, str):
             raise ArgumentTypeError(f"{operation}: takes tensors, arrays and numbers, got {v!r}")
-    like = next((v for v in values if isinstance(v, Tensor)), None)
+    like = next((v for v in values if isinstance(v, Tensor)), like)
     found = [v if isinstance(v, Tensor) or v.__class__ in _PYTHON_NUMBERS else as_tensor(v, like=like) for v in values]
     dtype = np.result_type(*[v._data.dtype if isinstance(v, Tensor) else v for v in found])
     if not any(isinstance(v, Tensor) for v in found) and dtype == dtypes.float64:

@@ -155,7 +155,7 @@ def _relu(xp: Any, z: Any) -> Any:
 
 
 def _relu_slope(xp: Any, z: Any) -> Any:
-    return xp.where(z <= 0, 0.0, xp.where(z <= 0, z, 1.0))
+    return xp.where(z <= 0, 0.0, 1.0)
 
 
 def _relu6(xp: Any, z: Any) -> Any:

@@ -439,5 +439,5 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
         >>> mg.where(x > 0, x, 0.0)
         tensor([0., 2.], dtype=float32)
     """
-    x, y = promoted("where", (x, y))
+    x, y = promoted("where", (x, y), like=condition if isinstance(condition, Tensor) else None)
     return where_p(as_tensor(condition, like=x), x, y)

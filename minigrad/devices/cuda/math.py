@@ -55,6 +55,10 @@ def _erf(x):
     return math.erf(x)
 
 
+def _erfc(x):
+    return math.erfc(x)
+
+
 def _sin(x):
     return math.sin(x)
 
@@ -108,7 +112,7 @@ def _numpy_twin(name: str, function: Callable) -> Function:
 
 
 name_to_numpy: dict[str, Any] = {name: operation.numpy for name, operation in scalar.OPERATIONS.items()}
-for _name in ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "pow"):
+for _name in ("exp", "expm1", "log", "log1p", "tanh", "erf", "erfc", "sin", "cos", "sqrt", "pow"):
     for _suffix in ("_f32", "_f64"):
         globals()[_name + _suffix] = _numpy_twin(_name, globals()[f"_{_name}"])
 for _name in ("floor", "sigmoid"):

@@ -232,3 +232,10 @@ def test_what_lacks_a_barrier_depends_on_the_order():
     assert one == other == [31, *range(31)]
     one, other = neighbours(False)
     assert one != other
+
+
+def test_numbers_join_the_condition_of_where():
+    condition = mg.tensor(np.array([True, False, True])).to("cuda")
+    found = mg.where(condition, 0.5, 2)
+    assert found.device == "cuda"
+    np.testing.assert_array_equal(found.numpy(), np.array([0.5, 2.0, 0.5], np.float32))
