@@ -64,9 +64,9 @@ class Kernel:
         self.__doc__ = body.__doc__
         self.__wrapped__ = body
         self.body = Function(body, called=True)
-        arguments = list(inspect.signature(body).parameters)[1:]
-        self.serial = _driver(self.body, arguments, parallel=False)
-        self.parallel = _driver(self.body, arguments, parallel=True)
+        count = len(inspect.signature(body).parameters) - 1
+        self.serial = _driver(self.body, count, parallel=False)
+        self.parallel = _driver(self.body, count, parallel=True)
 
     def __call__(self, chunks: int, work: int, *args: Any) -> None:
         if tracers and offer(self, chunks, work, args):
@@ -126,9 +126,9 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=pool.after_fork)
 
 
-def _driver(body: Function, arguments: list[str], *, parallel: bool) -> Function:
-    """The loop over chunks, as source text: Numba wants the arguments by name."""
-    name, given = f"{body.__name__}_{'parallel' if parallel else 'serial'}", ", ".join(arguments)
+def _driver(body: Function, count: int, *, parallel: bool) -> Function:
+    """The loop over chunks for a body of so many arguments, as source text: Numba wants each of them named."""
+    name, given = f"{body.__name__}_{'parallel' if parallel else 'serial'}", ", ".join(f"a{i}" for i in range(count))
     if parallel:
         source = f"def {name}(all_chunks, words, {given}):\n    work, context = task(body, {given})\n"
         source += "    return share(words, work, context, all_chunks)\n"
@@ -136,5 +136,5 @@ def _driver(body: Function, arguments: list[str], *, parallel: bool) -> Function
         source = (
             f"def {name}(all_chunks, {given}):\n    for chunk in range(all_chunks):\n        body(chunk, {given})\n"
         )
-    scope = {"body": body, "task": threads.task_of(len(arguments)), "share": threads.share}
+    scope = {"body": body, "task": threads.task_of(count), "share": threads.share}
     return Function(from_source(name, source, scope), called=True)

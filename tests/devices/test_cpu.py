@@ -195,6 +195,17 @@ def test_parallel_work_is_even_entered_on_a_fallback_of_many_chunks(monkeypatch)
     np.testing.assert_array_equal(out, cpu.PARALLEL_WORK)
 
 
+def test_arguments_may_have_any_names():
+    @cpu.chunked
+    def kernel(chunk, body, share, task, words, work, context, all_chunks):
+        body[chunk] = share + task + words + work + context + all_chunks
+
+    for call in (kernel, kernel.serial):
+        out = np.zeros(40)
+        call(40, *([cpu.PARALLEL_WORK] if call is kernel else []), out, 1, 2, 3, 4, 5, 6)
+        np.testing.assert_array_equal(out, 21)
+
+
 SAME_BITS = """
 import hashlib, numba, numpy as np, minigrad as mg
 rng = np.random.default_rng(1)
