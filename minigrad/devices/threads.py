@@ -1,5 +1,8 @@
 """Threads: one team for all kernels. Whoever enters shares out chunks, and does itself those that nobody else takes.
 
+The one that enters takes chunks from the first on, the others from the last, so that each meets in one kernel the parts
+of arrays that it has in its cache from the one before.
+
 Threads of the team wait for a while between two kernels, and sleep then. The one that enters wakes them and begins;
 it never waits for a thread to start, only for chunks that others have begun, so that a processor that is busy with
 something else costs little. Numba's own threads, which all must arrive before a loop ends, would cost a time slice of
@@ -24,8 +27,8 @@ from minigrad.devices.function import Function, from_source, jit
 from minigrad.devices.intrinsic import Intrinsic, add, ask, emit_call, load, swap, take, wait
 
 # Places in the words; those that threads write to lie on lines of the cache of their own.
-_STATE, _NEXT, _SLEEPING, _ROOM = 0, 16, 32, 48
-_TASK, _CONTEXT, _CHUNKS, _FAILED, _HELPERS, _READ, _WRITE, _YIELD, _IN, _OUT = range(64, 74)
+_STATE, _LEFT, _SLEEPING, _ROOM = 0, 16, 32, 48
+_TASK, _CONTEXT, _FAILED, _HELPERS, _READ, _WRITE, _YIELD, _IN, _OUT = range(64, 73)
 _BYTES = 80  # of what goes through the pipe that sleeping threads read
 _OPEN, _ONE, _INSIDE, _JOB = 1, 2, (1 << 20) - 2, 1 << 20  # the state: open or not, threads inside, number of the job
 _PATIENCE = 4000  # looks at the state before a thread sleeps: a tenth of a millisecond or two
@@ -106,13 +109,13 @@ if hasattr(os, "register_at_fork"):
 @jit
 def share(words, task, context, chunks):
     """Have all chunks of a task done; returns 0, or 1 if one of them failed."""
-    words[_TASK], words[_CONTEXT], words[_CHUNKS], words[_FAILED] = task, context, chunks, 0
-    words[_NEXT] = 0
+    words[_TASK], words[_CONTEXT], words[_FAILED] = task, context, 0
+    words[_LEFT] = chunks
     add(words, _STATE, _JOB | _OPEN)
     if load(words, _SLEEPING):
         sleeping = min(take(words, _SLEEPING, 0), 64)
         _transfer(words[_WRITE], np.int32(words[_OUT]), words.ctypes.data + 8 * _BYTES, np.int64(sleeping))
-    _work(words)
+    _work(words, True)
     add(words, _STATE, -_OPEN)
     looks = 0
     while load(words, _STATE) & _INSIDE:
@@ -124,12 +127,24 @@ def share(words, task, context, chunks):
 
 
 @jit
-def _work(words):
-    chunk, room = add(words, _NEXT, 1), words.ctypes.data + 8 * _ROOM
-    while chunk < words[_CHUNKS]:
+def _work(words, entered):
+    chunk, room = _next(words, entered), words.ctypes.data + 8 * _ROOM
+    while chunk >= 0:
         if _run(words[_TASK], room, room, words[_CONTEXT], chunk):
             take(words, _FAILED, 1)
-        chunk = add(words, _NEXT, 1)
+        chunk = _next(words, entered)
+
+
+@jit
+def _next(words, entered):
+    """Take the first of the chunks that are left, or the last; −1 if there is none. A word holds where both ends are."""
+    while True:
+        left = load(words, _LEFT)
+        first, end = left >> 32, left & 0xFFFFFFFF
+        if first >= end:
+            return np.int64(-1)
+        if swap(words, _LEFT, left, left + (1 << 32) if entered else left - 1):
+            return first if entered else end - 1
 
 
 def _serve_forever(words):
@@ -139,7 +154,7 @@ def _serve_forever(words):
         state = load(words, _STATE)
         if state & _OPEN and state // _JOB != done and (state & _INSIDE) < words[_HELPERS] * _ONE:
             if swap(words, _STATE, state, state + _ONE):
-                _work(words)
+                _work(words, False)
                 add(words, _STATE, -_ONE)
                 done = state // _JOB
             looks = 0
