@@ -137,7 +137,7 @@ def _work(words, entered):
 
 @jit
 def _next(words, entered):
-    """Take the first of the chunks that are left, or the last; −1 if there is none. A word holds where both ends are."""
+    """Take the first of the chunks that are left, or the last; −1 if there is none. One word holds both ends."""
     while True:
         left = load(words, _LEFT)
         first, end = left >> 32, left & 0xFFFFFFFF
