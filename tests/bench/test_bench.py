@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -14,9 +13,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # the benchmarks are no installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench import compare, peers, report, worker  # noqa: E402
+from bench import (  # noqa: E402
+    compare,
+    copying,
+    peers,
+    report,
+    worker,
+)
 from bench.case import Case, Work  # noqa: E402
-from bench.copying import share_of_copy  # noqa: E402
 
 SUITE = """
 import os, sys
@@ -328,9 +332,19 @@ def test_accuracy_quick(capsys):
     assert all(line.endswith("< 5e-07  met") for line in rows)
 
 
-def test_the_share_of_copy_grows_with_the_passes():
-    one, five = (share_of_copy(lambda: time.sleep(0.001), 1 << 16, passes, 2) for passes in (1, 5))
-    assert 0 < 2 * one < five
+def test_the_share_of_copy_counts_bytes_over_time(monkeypatch):
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def move(cls, seconds):
+            cls.now += seconds
+
+    monkeypatch.setattr(copying.time, "perf_counter", lambda: Clock.now)
+    monkeypatch.setattr("numpy.copyto", lambda target, source: Clock.move(2.0))
+    # A copy moves 2 n bytes in 2 seconds; five passes over n bytes in 4 seconds are 5/4 of that bandwidth.
+    assert copying.share_of_copy(lambda: Clock.move(4.0), 1 << 16, passes=5, threads=1) == 125.0
+    assert copying.share_of_copy(lambda: Clock.move(4.0), 1 << 16, passes=2, threads=1) == 50.0
 
 
 def test_another_use_of_a_library_is_a_peer_of_its_own(made_up):
