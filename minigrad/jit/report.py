@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from minigrad.jit.bind import Compiled, Step
-from minigrad.jit.fuse import Fused
+from minigrad.jit.fused import Fused
 from minigrad.jit.native import native_of
 from minigrad.jit.plan import Plan
 from minigrad.jit.replay import Replay
