@@ -68,7 +68,7 @@ def fit(
     progress: bool = True,
     save_to: Any = None,
     resume: bool = False,
-    jit: bool = False,
+    jit: bool = True,
 ) -> History:
     """Train a model on arrays.
 
@@ -94,10 +94,12 @@ def fit(
             Variables, optimizer, generators, position and History.
         resume: continue from that file if it exists, to the same bits as a run that was not interrupted. The learning
             rate too comes from the file.
-        jit: record a step once and replay it, see `minigrad.jit`: the same bits in less time. What layers and losses
-            do in Python besides calling operations, counting calls for instance, happens at the recording alone.
-            Attributes of the model and the optimizer that callbacks change are noticed. A step that reads values of
-            tensors runs without, with a warning.
+        jit: after the first few steps on batches of one shape, record a step and replay it, see `minigrad.jit`: the
+            same bits in less time. A change of attributes, by callbacks for instance, is noticed, and so is one of the
+            globals and closures that the user's layers and losses refer to. A step that reads values of tensors, or in
+            which a layer or the loss changes such things or draws numbers from NumPy, runs without, with a warning
+            that says why. What they do elsewhere, printing or writing files, happens at the recording and not again.
+            On a GPU, steps are not recorded.
 
     Returns:
         the History, from the first epoch on also after a resume.
@@ -270,6 +272,7 @@ def _epoch(
 ) -> None:
     """The rest of an epoch, or as much of it as there is to do."""
     run.enter_epoch()
+    watch = any(getattr(c.on_step_end, "__func__", None) is not Callback.on_step_end for c in callbacks)
     if not run.batch:
         for callback in callbacks:
             callback.on_epoch_begin(run.epoch + 1)
@@ -282,7 +285,7 @@ def _epoch(
                     bar.set_postfix({n: f"{t / run.seen:.4f}" for n, t in run.totals.items()}, refresh=False)
             for callback in callbacks:
                 callback.on_step_end(len(run.history.losses), values)
-            if callbacks and run.replays:
+            if watch and run.replays:
                 run.replayed.look()
             if interrupted.is_set() or run.done(max_steps, callbacks):
                 return

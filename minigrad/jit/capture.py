@@ -219,6 +219,14 @@ def user_line() -> str:
     return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def users_level() -> int:
+    """How many frames up from the caller the user's own code is, as `warnings.warn` counts them."""
+    wanted, level, frame = _user_frame(), 1, sys._getframe(1)
+    while frame.f_back is not None and frame is not wanted:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def _user_frame() -> FrameType | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
