@@ -106,7 +106,15 @@ def _of_object(value: Any) -> Callable[[], tuple]:
     """What an object has: methods that are the user's, then the names of its attributes, then these."""
     kinds = tuple([kind for kind in type(value).__mro__ if not _is_engine(kind)])
     methods = tuple([f for kind in kinds for f in vars(kind).values() if isinstance(f, FunctionType)])
-    return lambda: (methods, *vars(value), *vars(value).values())
+    left_out = value.worked_out if isinstance(value, Layer) else ()
+
+    def get() -> tuple:
+        found = vars(value)
+        if left_out:
+            found = {name: v for name, v in found.items() if name not in left_out}
+        return methods, *found, *found.values()
+
+    return get
 
 
 def _of_function(function: FunctionType) -> Callable[[], tuple]:
