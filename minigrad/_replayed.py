@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random as python_random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,13 +83,16 @@ class Replayed:
         self._run.optimizer.update(self._run.trained, gradients)
         return ()
 
+    _computed.__qualname__ = "the training step"  # what messages call it
+    _updated.__qualname__ = "the optimizer's step"
+
     def _guarded(self, function: Any, *args: Any) -> Any:
         """What the function returns; None if it could not be recorded, and then everything is as before."""
         key = function is self._compute, _shapes(args)
         if key in self._recorded:
             return function(*args)
         before = [(v, v.numpy().copy()) for v in self._variables()]
-        watched, drawn = Watched(self._parts), _draws()
+        watched, drawn = Watched(self._parts(), self._state), _draws()
         try:
             result = function(*args)
         except CaptureError as error:
@@ -121,15 +124,17 @@ class Replayed:
     def _parts(self) -> list[tuple[str, Any]]:
         """What is watched, with names."""
         run = self._run
-        parts = [("the loss", run.loss), ("the run", (run.frozen, run.penalized, *run.trained))]
-        parts += [("the optimizer", run.optimizer)]
+        parts = [("the loss", run.loss), ("the optimizer", run.optimizer)]
         parts += [(f"layer {layer.name!r}", layer) for _, layer in run.model._walk()]
         return [*parts, *[(v.name or "a Variable", v) for v in run.model.variables.values()]]
+
+    def _state(self) -> tuple:
+        return (self._run.frozen, self._run.penalized, *self._run.trained)
 
 
 def _draws() -> tuple:
     """Where the random numbers of NumPy and Python stand."""
-    state: Any = np.random.get_state(legacy=False)
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002  (whose state it is)
     return state["state"]["pos"], state["state"]["key"].tobytes(), python_random.getstate()
 
 

@@ -32,29 +32,24 @@ class Watched:
     """A state of Python's side.
 
     Args:
-        parts: gives the things to watch, each with what to call it in a message.
+        parts: the things to watch, each with what to call it in a message.
+        state: gives more values to compare.
     """
 
-    def __init__(self, parts: Callable[[], Iterable[tuple[str, Any]]]):
-        self._parts = parts
-        self._held: list[tuple[str, Callable, tuple]] = []  # how to get at values, and what they were
+    def __init__(self, parts: Iterable[tuple[str, Any]], state: Callable[[], tuple]):
+        self._held: list[tuple[str, Callable, tuple]] = [
+            ("the run", state, state())
+        ]  # how to get at values; the values
         self._known: set[int] = set()
-        self._roots = [(name, _identity(part)) for name, part in parts()]
-        for name, part in parts():
+        for name, part in parts:
             self._add(name, part, 0, root=True)
 
     def change(self) -> str | None:
         """What has changed, in words; None if nothing has."""
-        roots = list(self._parts())
-        if len(roots) != len(self._roots):
-            return "what layers and Variables there are"
-        for (name, part), (_, before) in zip(roots, self._roots):
-            if _identity(part) != before:
-                return name
         for name, get, before in self._held:
             now = get()
             if (len(now) != len(before) or not all(map(is_, now, before))) and not _alike(now, before):
-                return _which(now, before) + name
+                return _which(get, now, before) + name
         return None
 
     def _add(self, name: str, value: Any, depth: int, root: bool = False) -> None:
@@ -67,10 +62,6 @@ class Watched:
         if not isinstance(value, Variable):
             for inner in found:
                 self._add(name, inner, depth + 1)
-
-
-def _identity(part: Any) -> Any:
-    return tuple(map(id, part)) if isinstance(part, tuple) else id(part)
 
 
 def _getter(value: Any, root: bool) -> Callable[[], tuple] | None:
@@ -94,27 +85,31 @@ def _getter(value: Any, root: bool) -> Callable[[], tuple] | None:
     if isinstance(value, FunctionType):
         return None if _is_engine(value) else _of_function(value)
     if isinstance(value, Layer) and root:
-        return _of_object(value)
+        return _Attributes(value)
     if isinstance(value, (Layer, Tensor, Primitive, Generator, type, ModuleType, BuiltinFunctionType)):
         return None
     if isinstance(value, Optimizer) or (hasattr(value, "__dict__") and not _is_engine(type(value))):
-        return _of_object(value)
+        return _Attributes(value)
     return None
 
 
-def _of_object(value: Any) -> Callable[[], tuple]:
-    """What an object has: methods that are the user's, then the names of its attributes, then these."""
-    kinds = tuple([kind for kind in type(value).__mro__ if not _is_engine(kind)])
-    methods = tuple([f for kind in kinds for f in vars(kind).values() if isinstance(f, FunctionType)])
-    left_out = value.worked_out if isinstance(value, Layer) else ()
+class _Attributes:
+    """What an object has: methods that are the user's, then its attributes."""
 
-    def get() -> tuple:
-        found = vars(value)
-        if left_out:
-            found = {name: v for name, v in found.items() if name not in left_out}
-        return methods, *found, *found.values()
+    __slots__ = ("left_out", "methods", "names", "values")
 
-    return get
+    def __init__(self, value: Any):
+        kinds = [kind for kind in type(value).__mro__ if not _is_engine(kind)]
+        self.methods = tuple([f for kind in kinds for f in vars(kind).values() if isinstance(f, FunctionType)])
+        self.left_out = value.worked_out if isinstance(value, Layer) else ()
+        self.values = vars(value)
+        self.names = [name for name in self.values if name not in self.left_out]
+
+    def __call__(self) -> tuple:
+        found = self.values
+        if self.left_out:
+            return self.methods, *[v for name, v in found.items() if name not in self.left_out]
+        return self.methods, *found.values()
 
 
 def _of_function(function: FunctionType) -> Callable[[], tuple]:
@@ -159,11 +154,10 @@ def _alike_values(a: Any, b: Any) -> bool:
     return repr(a) == repr(b)
 
 
-def _which(now: tuple, before: tuple) -> str:
+def _which(get: Callable, now: tuple, before: tuple) -> str:
     """``attribute 'x' of``, where that is what differs; else ``what is seen by``."""
-    half = len(now) // 2
-    if len(now) == len(before) and len(now) % 2 == 1 and _alike(now[: half + 1], before[: half + 1]):
-        for name, a, b in zip(now[1 : half + 1], now[half + 1 :], before[half + 1 :]):
-            if isinstance(name, str) and not _alike_values(a, b):
+    if isinstance(get, _Attributes):
+        for name, a, b in zip(get.names, now[1:], before[1:]):
+            if not _alike_values(a, b):
                 return f"attribute {name!r} of "
     return "what is seen by "

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from minigrad.callbacks import (
     ReduceLROnPlateau,
 )
 from minigrad.data._arguments import integer
+from minigrad.devices import cache
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 from minigrad.nn import Layer, losses
 from minigrad.nn import metrics as metric_functions
@@ -272,16 +274,16 @@ def _epoch(
 ) -> None:
     """The rest of an epoch, or as much of it as there is to do."""
     run.enter_epoch()
-    watch = any(getattr(c.on_step_end, "__func__", None) is not Callback.on_step_end for c in callbacks)
+    watch = any(map(_may_change, callbacks))
     if not run.batch:
         for callback in callbacks:
             callback.on_epoch_begin(run.epoch + 1)
-    with _bar(progress, run, total, epochs) as bar:
+    with _bar(progress, run, total, epochs) as bar, cache.reported(partial(_say_compiling, bar)):
         for arrays in order:
             values = run.step(*arrays)
             if bar is not None:
                 bar.update()
-                if run.batch % 20 == 0:
+                if run.batch % 20 == 0 or (bar.postfix or "").startswith("compiling"):
                     bar.set_postfix({n: f"{t / run.seen:.4f}" for n, t in run.totals.items()}, refresh=False)
             for callback in callbacks:
                 callback.on_step_end(len(run.history.losses), values)
@@ -289,6 +291,12 @@ def _epoch(
                 run.replayed.look()
             if interrupted.is_set() or run.done(max_steps, callbacks):
                 return
+
+
+def _may_change(callback: Callback) -> bool:
+    """Whether a callback may change model and optimizer between steps."""
+    told = getattr(callback.on_step_end, "__func__", None) is not Callback.on_step_end
+    return told and not callback.passive
 
 
 @contextmanager
@@ -301,6 +309,12 @@ def _bar(progress: bool, run: Run, total: int, epochs: int) -> Iterator[Any]:
     title = f"epoch {run.epoch + 1}/{epochs}"
     with tqdm(total=total, initial=run.batch, desc=title, unit="step", leave=False, file=sys.stderr) as bar:
         yield bar
+
+
+def _say_compiling(bar: Any, kernel: str) -> None:
+    """In the first steps, what takes so long."""
+    if bar is not None:
+        bar.set_postfix_str(f"compiling {kernel}")
 
 
 def _say(progress: bool, epoch: int, epochs: int, values: dict[str, float]) -> None:

@@ -11,6 +11,7 @@ from functools import update_wrapper
 from types import MethodType
 from typing import Any
 
+from minigrad.devices import cache
 from minigrad.errors import ArgumentError
 from minigrad.jit.capture import record, user_line
 from minigrad.jit.plan import Plan
@@ -141,10 +142,11 @@ class Jitted:
             self._before = signature
             device, recording = state.device, is_recording()
             (args, kwargs), inputs = signature.with_copies()
-            result, trace = record(self.function, args, kwargs, inputs)
-            if trace is None:
-                return result.rebuild(result.parts)
-            self._last = Replay(Plan(trace, self.fuse), self._name)
+            with cache.shown(f"jit: compiling for {self._name}"):
+                result, trace = record(self.function, args, kwargs, inputs)
+                if trace is None:
+                    return result.rebuild(result.parts)
+                self._last = Replay(Plan(trace, self.fuse), self._name)
             self._known.setdefault((signature.key, device, recording), []).append(self._last)
             # The tape behind this call's results is there, but later calls have none: this one does as they will.
             leaves = self._last.leaves
