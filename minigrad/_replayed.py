@@ -91,6 +91,7 @@ class Replayed:
         key = function is self._compute, _shapes(args)
         if key in self._recorded:
             return function(*args)
+        recordings = function.recordings
         before = [(v, v.numpy().copy()) for v in self._variables()]
         watched, drawn = Watched(self._parts(), self._state), _draws()
         try:
@@ -102,7 +103,8 @@ class Replayed:
                 self._run.forget_gradients()
             self._give_up(str(error))
             return None
-        self._recorded.add(key)
+        if function.recordings > recordings:
+            self._recorded.add(key)
         self._watched = self._watched or watched
         if change := watched.change():
             self._give_up(f"each step changes {change}, which a replay would not do")
