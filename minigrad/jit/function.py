@@ -11,13 +11,16 @@ from functools import update_wrapper
 from types import MethodType
 from typing import Any
 
-from minigrad.devices import cache
+from minigrad.devices import cache, cpu
 from minigrad.errors import ArgumentError
 from minigrad.jit.capture import record, user_line
 from minigrad.jit.plan import Plan
 from minigrad.jit.replay import Replay, closed
 from minigrad.jit.signature import Signature
 from minigrad.tape import is_recording, state
+
+
+_LARGE = 1 << 20  # bytes of values: what their recording took, free now, replays will not ask for
 
 
 class Jitted:
@@ -148,6 +151,8 @@ class Jitted:
                     return result.rebuild(result.parts)
                 self._last = Replay(Plan(trace, self.fuse), self._name)
             self._known.setdefault((signature.key, device, recording), []).append(self._last)
+            if self._last.plan.total > _LARGE:
+                cpu.pool.release()
             # The tape behind this call's results is there, but later calls have none: this one does as they will.
             leaves = self._last.leaves
             parts = [t if t._node is None else closed(t.detach(), self._name, leaves) for t in result.parts]
