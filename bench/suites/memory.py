@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bench import peak, residual, training
 from bench.case import Case
 from bench.residual import Size
@@ -20,10 +22,7 @@ def missing() -> str:
 def cases(quick: bool) -> list[Case]:
     """A row a network; minigrad's must be at most torch's."""
     names = [case.name for case in train.cases(quick)] + ["1000 residual layers of 64, batch 32"] * (not quick)
-    return [
-        Case(name, commands=commands(name), unit="MiB", faster=1.0, against="torch", repeat=1 if quick else 3)
-        for name in names
-    ]
+    return [Case(name, commands=commands(name), unit="MiB", faster=1.0, against="torch", repeat=1) for name in names]
 
 
 def commands(name: str) -> dict[str, str]:
@@ -32,14 +31,14 @@ def commands(name: str) -> dict[str, str]:
 
 def measure(peer: str, name: str) -> float:
     """The peak of a peer's step, in MiB."""
-    for case in train.cases(False):
-        if case.name == name:
-            network, batch = train.network_of(case)
-            return peak.of_step(lambda: _step(peer, network, batch), lambda: _step(peer, training.mlp(16), 8))
-    return peak.of_step(lambda: residual.step_of(peer, _DEEP), lambda: residual.step_of(peer, Size(2, 16, 8)))
+    known = {case.name: case for case in train.cases(False)}
+    if name not in known:
+        return peak.of_step(lambda: residual.step_of(peer, _DEEP), lambda: residual.step_of(peer, Size(2, 16, 8)))
+    network, batch = train.network_of(known[name])
+    return peak.of_step(lambda: _step(peer, network, batch), lambda: _step(peer, training.mlp(16), 8))
 
 
-def _step(peer: str, network: training.Network, batch: int):
+def _step(peer: str, network: training.Network, batch: int) -> Callable[[], float]:
     if peer == "minigrad":
         return train.step_of(network, batch, True)
     return (training.torch_step if peer == "torch" else training.jax_step)(network, batch)

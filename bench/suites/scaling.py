@@ -12,7 +12,9 @@ from bench.case import Case, Work
 from bench.residual import Size
 from bench.worker import limit_processors
 
-TITLE = "a training step of residual layers x + relu(x·W + b): time and peak memory against depth, width, batch, threads"
+TITLE = (
+    "a training step of residual layers x + relu(x·W + b): time and peak memory against depth, width, batch, threads"
+)
 _BASE = Size()
 _SIZES = {
     "depth": [_BASE._replace(depth=n) for n in (10, 100, 1000)],
