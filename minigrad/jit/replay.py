@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,8 +36,8 @@ class Replay:
         self.leaves = tuple([(leaf, 0) for leaf, _ in self.expected])  # edges to what results may depend on
         self._lock = threading.Lock()
         self._scope: dict[str, Any] = {"Tensor": Tensor, "copyto": np.copyto, "ndarray": np.ndarray}
-        self.segments: list[Segment] = []
-        self.run, self.source = self._generate()
+        self.segments: list[Segment]
+        self.run, self.source = self._generate(self._steps)
 
     def fits(self) -> bool:
         """Whether the gradients that Variables hold are as they were for the recording: there, or None."""
@@ -53,9 +54,14 @@ class Replay:
         """A thread that held the lock is gone in a forked child."""
         self._lock = threading.Lock()
 
+    def timed(self, times: list[float]) -> Callable:
+        """`run` with a clock: it puts the seconds of each of the plan's calls into `times`."""
+        self._scope.update(clock=time.perf_counter, times=times)
+        return self._generate(self._timed_steps)[0]
+
     # The source
 
-    def _generate(self) -> tuple[Callable, str]:
+    def _generate(self, steps: Callable[[], list[str]]) -> tuple[Callable, str]:
         plan = self.plan
         names = [f"x{i}" for i in range(len(plan.inputs))]
         lines = []
@@ -73,7 +79,7 @@ class Replay:
         for leaf, target in plan.gradients:
             lines.append(f"copyto({self._name('gradient', target)}, {self._name('leaf', leaf)}.grad._data)")
         lines += self._changes()
-        lines += self._steps()
+        lines += steps()
         for leaf, array in plan.grads:
             made = "None" if array is None else f"Tensor({self._leaving(array)})"
             lines.append(f"{self._name('leaf', leaf)}.grad = {made}")
@@ -105,9 +111,20 @@ class Replay:
         return [f"{self._name('version', v._version)}[0] += 1" for v in changed.values()]
 
     def _steps(self) -> list[str]:
-        """A line for each segment, and for each step between segments."""
+        lines, self.segments = self._lines([step for steps in self.plan.steps for step in steps])
+        return lines
+
+    def _timed_steps(self) -> list[str]:
+        lines = []
+        for i, steps in enumerate(self.plan.steps):
+            if steps:
+                lines += ["start = clock()", *self._lines(steps)[0], f"times[{i}] = clock() - start"]
+        return lines
+
+    def _lines(self, steps: Sequence[Step]) -> tuple[list[str], list[Segment]]:
+        """A line for each segment, and for each step between segments; and the segments."""
         parts: list[list[Compiled] | Step] = []
-        for step in [step for steps in self.plan.steps for step in steps]:
+        for step in steps:
             native = native_of(step)
             if native is None:
                 parts.append(step)
@@ -115,16 +132,16 @@ class Replay:
                 parts[-1].append(native)
             else:
                 parts.append([native])
-        lines = []
+        lines, segments = [], []
         for part in parts:
             if isinstance(part, list):
-                lines += self._enter(Segment(part, self.plan.exchange))
+                segments.append(Segment(part, self.plan.exchange))
+                lines += self._enter(segments[-1])
             else:
                 lines.append(self._call(part))
-        return lines
+        return lines, segments
 
     def _enter(self, segment: Segment) -> list[str]:
-        self.segments.append(segment)
         words = self._name("words", segment.words) if segment.places else ""
         lines = [f"{words}[{at}] = at{i} + {offset}" for at, i, offset in segment.places]
         owned = "".join([f"own{i}, " for i in range(len(self.plan.exchange.arrays))])
