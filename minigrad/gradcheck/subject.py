@@ -138,11 +138,15 @@ class Subject:
         return np.asarray(rng.standard_normal(a.shape) * size)
 
     def on_floats(self, fn: Callable) -> Callable:
-        """`fn` as a function of its floating-point arguments alone."""
+        """`fn` as a function of its floating-point arguments alone; the others have the dtype of these."""
         values, wrt = self.values, self.wrt
 
         def wrapped(*floats: Tensor) -> Any:
-            full = [None if v is None else Tensor(v) for v in values]
+            kind = next((x.dtype for i, x in zip(wrt, floats) if i not in self.wide), np.dtype(np.float64))
+            full: list[Any] = [
+                None if v is None else Tensor(v.astype(kind, copy=False) if is_float(v) and i not in self.wide else v)
+                for i, v in enumerate(values)
+            ]
             for i, x in zip(wrt, floats):
                 full[i] = x
             return fn(*full)
