@@ -83,9 +83,10 @@ def grown(p: Primitive, sample: Sample, most: int, seed: int) -> list[tuple[int,
 def _stretched(a: np.ndarray, n: int, longer: int, rng: np.random.Generator) -> np.ndarray:
     """The array with each axis of length n as long as `longer`."""
     for axis in [k for k, length in enumerate(a.shape) if length == n]:
-        slices = a.take(rng.integers(n, size=longer), axis)
+        chosen = rng.integers(n, size=longer)
+        slices = a.take(chosen, axis)
         if a.dtype.kind == "f":
-            others = a.take(rng.integers(n, size=longer), axis)
+            others = a.take((chosen + rng.integers(1, n, longer)) % n, axis)
             slices = slices + (others - slices) * (rng.random(slices.shape) / 32).astype(a.dtype)
         a = slices
     return a
