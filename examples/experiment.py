@@ -91,6 +91,21 @@ def parser(name: str, description: str | None, sets: Sequence[str] = ()) -> argp
     return made
 
 
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """The option that asks for several seeds, from --seed on."""
+    parser.add_argument("--seeds", type=positive, default=1, help="from --seed on, for means and spreads (default 1)")
+
+
+def seeds(options: argparse.Namespace) -> range:
+    """The seeds that were asked for."""
+    return range(options.seed, options.seed + options.seeds)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean of several figures and, after ±, their standard deviation."""
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
+
+
 def positive(text: str) -> int:
     """A whole number from 1 up, for argparse."""
     if (value := int(text)) < 1:
