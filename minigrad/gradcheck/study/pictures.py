@@ -68,7 +68,7 @@ def _heat(axes: Any, rows: list[dict[str, Any]], checks: list[str], length: int)
             elif found["reason"]:
                 axes.text(j, i, "●", color="white", ha="center", va="center", fontsize=5)
     image = axes.imshow(shown, aspect="auto", cmap="viridis", vmin=-6, vmax=0, interpolation="nearest")
-    axes.set_xticks(range(len(checks)), checks, rotation=60, ha="left", rotation_mode="anchor", fontsize=7.5)
+    axes.set_xticks(range(len(checks)), checks, rotation=90, fontsize=7.5)
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(rows)), [p["name"] for p in rows], fontsize=7.5)
     return image
