@@ -116,6 +116,7 @@ def train(
                     break
     run.test = accuracy(x_test, y_test)
     run.steps_per_second = 1 / float(np.median(seconds))  # the first ones record and compile
+    experiment.tell(options, f"{title}: test accuracy {run.test:.4f}")
     return run
 
 

@@ -200,6 +200,12 @@ def coloured_digits(n_train: int, n_test: int, seed: int = 0) -> Dataset:
     return Dataset(coloured[:n_train], labels[:n_train], coloured[n_train:], labels[n_train:], "coloured glyphs")
 
 
+def tell(options: argparse.Namespace, text: str) -> None:
+    """A line on stderr of what is done, while more is to come; none with --quiet."""
+    if not options.quiet:
+        print(text, file=sys.stderr)
+
+
 def bar(options: argparse.Namespace, total: int, title: str) -> Any:
     """A progress bar on stderr; with --quiet one that shows nothing."""
     from tqdm import tqdm
