@@ -4,6 +4,7 @@
     python examples/batch_norm_lesson.py --steps 2000             # minutes: all twelve settings, cut short
     python examples/batch_norm_lesson.py                          # 50,000 steps each, as published
     python examples/batch_norm_lesson.py --only 0.05/0.01/relu 0.05/0.01/sigmoid
+    python examples/batch_norm_lesson.py --only 5/1/relu 5/2/relu --seeds 5    # luck, seen as spread
 
 Each setting, stddev/rate/activation, trains two networks from the same first weights on the same batches of 60 by plain
 SGD. The published accuracies stand beside ours; the pictures show the accuracy on 5000 validation images on the way.
@@ -74,11 +75,13 @@ def build(stddev: float, activation: str, batch_norm: bool, seed: int) -> nn.Seq
 
 
 @np.errstate(over="ignore", invalid="ignore")  # some of these networks are meant to fail
-def train(options: argparse.Namespace, setting: str, batch_norm: bool, arrays: tuple[np.ndarray, ...]) -> Run:
+def train(
+    options: argparse.Namespace, setting: str, seed: int, batch_norm: bool, arrays: tuple[np.ndarray, ...]
+) -> Run:
     """Train one network, and measure it."""
     x, y, x_valid, y_valid, x_test, y_test = arrays
     stddev, rate, activation = setting.split("/")
-    model = build(float(stddev), activation, batch_norm, options.seed)
+    model = build(float(stddev), activation, batch_norm, seed)
     optimizer = mg.optim.SGD(float(rate))
     variables = model.trainable_variables
 
@@ -95,10 +98,10 @@ def train(options: argparse.Namespace, setting: str, batch_norm: bool, arrays: t
 
     run, taken, seconds = Run(), 0, []
     every = max(1, options.steps // 100)
-    title = f"{setting} {'with' if batch_norm else 'without'}"
+    title = f"{setting} {'with' if batch_norm else 'without'}, seed {seed}"
     with experiment.bar(options, options.steps, title) as shown:
         while taken < options.steps and run.diverged is None:
-            epoch = data.batches(x, y, BATCH, seed=options.seed, epoch=taken * BATCH // len(x), drop_last=True)
+            epoch = data.batches(x, y, BATCH, seed=seed, epoch=taken * BATCH // len(x), drop_last=True)
             for images, labels in epoch:
                 start = time.perf_counter()
                 loss = step(mg.tensor(images), mg.tensor(labels))
@@ -113,7 +116,14 @@ def train(options: argparse.Namespace, setting: str, batch_norm: bool, arrays: t
                     break
     run.test = accuracy(x_test, y_test)
     run.steps_per_second = 1 / float(np.median(seconds))  # the first ones record and compile
+    experiment.tell(options, f"{title}: test accuracy {run.test:.4f}")
     return run
+
+
+def named(setting: str) -> str:
+    """A setting in words."""
+    stddev, rate, activation = setting.split("/")
+    return f"N(0, {stddev}²), rate {rate}, {activation}"
 
 
 def draw(figure: Any, pair: tuple[Run, Run], setting: str, steps: int) -> None:
@@ -134,16 +144,22 @@ def lesson(options: argparse.Namespace) -> Results:
     rows = [a.reshape(len(a), -1).astype(np.float32) / 255 for a in (found.x_train, found.x_test)]
     kept = len(rows[0]) - min(VALIDATION, len(rows[0]) // 5)
     arrays = (rows[0][:kept], found.y_train[:kept], rows[0][kept:], found.y_train[kept:], rows[1], found.y_test)
-    runs = {s: (train(options, s, False, arrays), train(options, s, True, arrays)) for s in options.only}
+    every = {
+        s: [
+            (train(options, s, seed, False, arrays), train(options, s, seed, True, arrays))
+            for seed in experiment.seeds(options)
+        ]
+        for s in options.only
+    }
+    runs = {setting: pairs[0] for setting, pairs in every.items()}
 
     results = Results("Batch norm with good and bad first weights, rates and activations", found.name)
     table = []
     for setting, pair in runs.items():
-        stddev, rate, activation = setting.split("/")
         without, with_norm = pair
         published: tuple[float | None, float | None] = PUBLISHED[setting]
         pace = with_norm.steps_per_second / without.steps_per_second
-        row = [f"N(0, {stddev}²), rate {rate}, {activation}", without.test, published[0], with_norm.test, published[1]]
+        row = [named(setting), without.test, published[0], with_norm.test, published[1]]
         note = f"without: diverged by step {without.diverged}" if without.diverged else ""
         table.append([*row, without.steps_per_second, with_norm.steps_per_second, pace, note])
     columns = ["weights, rate, activation", "without", "published", "with", "published"]
@@ -153,9 +169,15 @@ def lesson(options: argparse.Namespace) -> Results:
         table,
     )
     results.numbers = {
-        setting: {"without": vars(pair[0]), "with": vars(pair[1]), "published": PUBLISHED[setting]}
-        for setting, pair in runs.items()
+        setting: {
+            "without": vars(pairs[0][0]),
+            "with": vars(pairs[0][1]),
+            "published": PUBLISHED[setting],
+        }
+        for setting, pairs in every.items()
     }
+    if options.seeds > 1:
+        seeds_table(options, results, every)
     for setting in PICTURED:
         if setting in runs:
             path = options.out / f"accuracy-{setting.split('/')[-1]}.png"
@@ -164,11 +186,24 @@ def lesson(options: argparse.Namespace) -> Results:
     return results
 
 
+def seeds_table(options: argparse.Namespace, results: Results, every: dict[str, list[tuple[Run, Run]]]) -> None:
+    """The accuracies of every seed, their means and their spreads."""
+    rows: list[list[Any]] = []
+    for setting, pairs in every.items():
+        results.numbers[setting]["every seed"] = [{"without": vars(a), "with": vars(b)} for a, b in pairs]
+        for k, kind in enumerate(("without", "with")):
+            tested = [pair[k].test for pair in pairs]
+            rows.append([f"{named(setting)}, {kind}", *tested, experiment.spread(tested), PUBLISHED[setting][k]])
+    heads = [f"seed {seed}" for seed in experiment.seeds(options)]
+    results.table("Test accuracy by seed", ["", *heads, "mean ± standard deviation", "published, one run"], rows)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = experiment.parser("batch_norm_lesson", __doc__, ("mnist", "fashion_mnist", "glyphs"))
     parser.add_argument("--steps", type=experiment.positive, help="of each network (default 50000; 60 with --quick)")
     parser.add_argument("--only", nargs="+", choices=PUBLISHED, metavar="SETTING", help=", ".join(PUBLISHED))
+    experiment.add_seeds(parser)
     options = parser.parse_args(arguments)
     options.steps = options.steps or (60 if options.quick else 50000)
     options.only = options.only or (list(PICTURED) if options.quick else list(PUBLISHED))

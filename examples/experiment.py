@@ -91,6 +91,21 @@ def parser(name: str, description: str | None, sets: Sequence[str] = ()) -> argp
     return made
 
 
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """The option that asks for several seeds, from --seed on."""
+    parser.add_argument("--seeds", type=positive, default=1, help="from --seed on, for means and spreads (default 1)")
+
+
+def seeds(options: argparse.Namespace) -> range:
+    """The seeds that were asked for."""
+    return range(options.seed, options.seed + options.seeds)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean of several figures and, after ±, their standard deviation."""
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else f"{values[0]:.4f}"
+
+
 def positive(text: str) -> int:
     """A whole number from 1 up, for argparse."""
     if (value := int(text)) < 1:
@@ -183,6 +198,12 @@ def coloured_digits(n_train: int, n_test: int, seed: int = 0) -> Dataset:
     share = images[..., None].astype(np.float32) / 255
     coloured = np.rint(paper + share * (ink - paper)).astype(np.uint8)
     return Dataset(coloured[:n_train], labels[:n_train], coloured[n_train:], labels[n_train:], "coloured glyphs")
+
+
+def tell(options: argparse.Namespace, text: str) -> None:
+    """A line on stderr of what is done, while more is to come; none with --quiet."""
+    if not options.quiet:
+        print(text, file=sys.stderr)
 
 
 def bar(options: argparse.Namespace, total: int, title: str) -> Any:

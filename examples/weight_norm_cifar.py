@@ -3,6 +3,7 @@
     python examples/weight_norm_cifar.py --quick       # seconds, on drawn digits
     python examples/weight_norm_cifar.py               # CIFAR-10, 10 epochs, or drawn digits where it can't be had
     python examples/weight_norm_cifar.py --epochs 2
+    python examples/weight_norm_cifar.py --seeds 5     # mean and spread
 
 Two networks (6 and 16 convolutions of 5×5 with max pooling, 120, 84 and 10 units) are trained by Adam in batches of 32;
 in the second each layer's weights are g·v/‖v‖ (Salimans & Kingma 2016). The published figures stand beside ours.
@@ -69,15 +70,16 @@ class Pace(keras.callbacks.Callback):
         self.bar.update()
 
 
-def train(options: argparse.Namespace, kind: str, train_on: tuple, validate_on: tuple) -> dict[str, Any]:
+def train(options: argparse.Namespace, kind: str, seed: int, train_on: tuple, validate_on: tuple) -> dict[str, Any]:
     """The History of a network, and its pace."""
-    keras.utils.set_random_seed(options.seed)
+    keras.utils.set_random_seed(seed)
     model = build(kind)
-    with experiment.bar(options, options.epochs * -(-len(train_on[0]) // 32), kind) as shown:
+    with experiment.bar(options, options.epochs * -(-len(train_on[0]) // 32), f"{kind}, seed {seed}") as shown:
         pace = Pace(shown)
         fit = {"batch_size": 32, "epochs": options.epochs, "validation_data": validate_on, "verbose": 0}
         history = model.fit(*train_on, **fit, callbacks=[pace])
-    return {**history.history, "milliseconds": 1000 * float(np.median(pace.steps))}
+    experiment.tell(options, f"{kind}, seed {seed}: training accuracy {history.history['accuracy'][-1]:.4f}")
+    return {"seed": seed, **history.history, "milliseconds": 1000 * float(np.median(pace.steps))}
 
 
 def draw(figure: Any, runs: dict[str, dict[str, Any]]) -> None:
@@ -92,29 +94,25 @@ def draw(figure: Any, runs: dict[str, dict[str, Any]]) -> None:
 
 
 def compare(options: argparse.Namespace) -> Results:
-    """Both networks."""
+    """Both networks, with every seed."""
     found = experiment.photographs(options, quick=(160, 60))
     arrays = [
         (x.astype(np.float32) / 255, keras.utils.to_categorical(y, 10))
         for x, y in ((found.x_train, found.y_train), (found.x_test, found.y_test))
     ]
-    runs = {kind: train(options, kind, *arrays) for kind in (PLAIN, NORMED)}
-    results = Results("Weight normalization in LeNet", found.name, numbers=runs)
-    rows = []
-    for epoch in sorted({1, 2, options.epochs}):
-        if epoch > options.epochs:
-            continue
-        for kind, run in runs.items():
-            published = dict(zip((1, 2, 10), PUBLISHED[kind][:3])).get(epoch)
-            rerun = dict(zip((1, 2), RERUN[kind])).get(epoch)
-            validation = PUBLISHED[kind][3] if epoch == 10 else None
-            rows.append([f"epoch {epoch}, {kind}", run["accuracy"][epoch - 1], published, rerun,
-                         run["val_accuracy"][epoch - 1], validation])  # fmt: skip
+    every = {
+        kind: [train(options, kind, seed, *arrays) for seed in experiment.seeds(options)] for kind in (PLAIN, NORMED)
+    }
+    runs = {kind: several[0] for kind, several in every.items()}
+    results = Results("Weight normalization in LeNet", found.name, numbers=dict(runs))
     results.table(
-        f"{found.name}: accuracy in training and in validation, batches of 32, Adam",
+        f"{found.name}: accuracy in training and in validation, batches of 32, Adam, seed {options.seed}",
         ["", "training", "published", "TensorFlow 2.15", "validation", "published"],
-        rows,
-    )
+        [epoch_row(options, epoch, kind, run) for epoch in sorted({1, 2, options.epochs} & {*range(options.epochs + 1)})
+         for kind, run in runs.items()],
+    )  # fmt: skip
+    if options.seeds > 1:
+        seeds_table(options, results, every)
     plain, normed = runs[PLAIN]["milliseconds"], runs[NORMED]["milliseconds"]
     results.table(
         "Milliseconds a step, batch to batch",
@@ -125,10 +123,35 @@ def compare(options: argparse.Namespace) -> Results:
     return results
 
 
+def epoch_row(options: argparse.Namespace, epoch: int, kind: str, run: dict[str, Any]) -> list[Any]:
+    """Accuracies after an epoch beside what was published of it."""
+    published = dict(zip((1, 2, 10), PUBLISHED[kind][:3])).get(epoch)
+    rerun = dict(zip((1, 2), RERUN[kind])).get(epoch)
+    validation = PUBLISHED[kind][3] if epoch == 10 else None
+    accuracy, validated = run["accuracy"][epoch - 1], run["val_accuracy"][epoch - 1]
+    return [f"epoch {epoch}, {kind}", accuracy, published, rerun, validated, validation]
+
+
+def seeds_table(options: argparse.Namespace, results: Results, every: dict[str, list[dict[str, Any]]]) -> None:
+    """The last accuracies of every seed, their means and their spreads."""
+    results.numbers["every seed"] = every
+    shown = [(kind, name) for name in ("accuracy", "val_accuracy") for kind in every]
+    last = {(kind, name): [run[name][-1] for run in every[kind]] for kind, name in shown}
+    rows: list[list[Any]] = [
+        [f"seed {seed}", *(last[key][k] for key in shown)] for k, seed in enumerate(experiment.seeds(options))
+    ]
+    rows.append(["mean ± standard deviation", *(experiment.spread(last[key]) for key in shown)])
+    if options.epochs == 10:
+        rows.append(["published, one run", *(PUBLISHED[kind][2 + (name != "accuracy")] for kind, name in shown)])
+    columns = ["", *(f"{kind}, {'training' if name == 'accuracy' else 'validation'}" for kind, name in shown)]
+    results.table(f"Accuracy after epoch {options.epochs}, by seed", columns, rows)
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = experiment.parser("weight_norm_cifar", __doc__, ("cifar10", "glyphs"))
     parser.add_argument("--epochs", type=experiment.positive, help="default 10; 1 with --quick")
+    experiment.add_seeds(parser)
     options = parser.parse_args(arguments)
     options.epochs = options.epochs or (1 if options.quick else 10)
     return options

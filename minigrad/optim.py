@@ -298,6 +298,8 @@ class Adam(Optimizer):
         beta1, beta2: decay rates of the averages, in [0, 1).
         epsilon: added to the denominator.
         weight_decay, clip_norm: as of Optimizer.
+        epsilon_hat: whether ε stands beside √v before its bias is removed, as ε̂ in the paper's section 2 and in
+            TensorFlow: √v̂ + ε/√(1 − β₂ᵗ) is the denominator then.
 
     Raises:
         ArgumentError: for values out of range.
@@ -313,8 +315,10 @@ class Adam(Optimizer):
         epsilon: float = 1e-7,
         weight_decay: float = 0.0,
         clip_norm: float | None = None,
+        epsilon_hat: bool = False,
     ):
         super().__init__(lr, weight_decay, clip_norm)
+        self.epsilon_hat = bool(epsilon_hat)
         self.beta1, self.beta2 = _number(self, "beta1", beta1, below=1), _number(self, "beta2", beta2, below=1)
         self.epsilon = _number(self, "epsilon", epsilon)
         self.slots_each = 2
@@ -329,6 +333,7 @@ class Adam(Optimizer):
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,
+            epsilon_hat=self.epsilon_hat,
             weight_decay=self.weight_decay,
             decoupled=self.decoupled,
         )

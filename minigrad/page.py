@@ -17,7 +17,7 @@ th, td { padding: .25rem .7rem; border-bottom: 1px solid #8884; text-align: righ
 th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: white; }
 figcaption, .note { font-size: .9rem; opacity: .8; }
-td.text { text-align: left; } code { font-size: .85em; }
+th.text, td.text { text-align: left; } td:not(.text) { white-space: nowrap; } code { font-size: .85em; }
 td.good { background: #2a25; } td.bad { background: #d325; } td.open { background: #da15; }
 """.strip()
 
@@ -39,8 +39,10 @@ def document(title: str, sections: dict[str, str], opening: str = "", width: str
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], note: str = "") -> str:
     """A table. A value is text, a number, None for nothing, or a `Cell`."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "\n".join("<tr>" + "".join(map(_td, row)) + "</tr>" for row in rows)
+    rows = list(rows)
+    heads = [Cell(column, _kind(row)) for column, row in zip(columns, rows[0])] if rows else columns
+    head = "".join(_cell("th", column) for column in heads)
+    body = "\n".join("<tr>" + "".join(_cell("td", value) for value in row) + "</tr>" for row in rows)
     below = f'<p class="note">{escape(note)}</p>' if note else ""
     return (
         f'<div class="wide"><table>\n<caption>{escape(title)}</caption>\n'
@@ -79,12 +81,17 @@ def cell(value: Any) -> str:
     return f"{value:.4f}" if abs(value) <= 1 else f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def _td(value: Any) -> str:
+def _kind(value: Any) -> str:
+    """Of the head of a column with such values: those of text stand to the left."""
+    return "text" if isinstance(value, Cell) and value.kind == "text" else ""
+
+
+def _cell(tag: str, value: Any) -> str:
     if not isinstance(value, Cell):
-        return f"<td>{escape(cell(value))}</td>"
+        return f"<{tag}>{escape(cell(value))}</{tag}>"
     kind = f' class="{value.kind}"' if value.kind else ""
     title = f' title="{escape(value.title, quote=True)}"' if value.title else ""
-    return f"<td{kind}{title}>{escape(cell(value.value))}</td>"
+    return f"<{tag}{kind}{title}>{escape(cell(value.value))}</{tag}>"
 
 
 def _id(name: str) -> str:

@@ -19,7 +19,9 @@ def sgd(p, g, state, t, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
     return p + (momentum * state["v"] - lr * g if nesterov else state["v"])
 
 
-def adam(p, g, state, t, lr=0.001, beta1=0.9, beta2=0.999, epsilon=1e-7, weight_decay=0.0, decoupled=False):
+def adam(
+    p, g, state, t, lr=0.001, beta1=0.9, beta2=0.999, epsilon=1e-7, weight_decay=0.0, decoupled=False, epsilon_hat=False
+):
     if decoupled:
         p = p - lr * weight_decay * p
     else:
@@ -27,6 +29,7 @@ def adam(p, g, state, t, lr=0.001, beta1=0.9, beta2=0.999, epsilon=1e-7, weight_
     state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
     state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g**2
     m, v = state["m"] / (1 - beta1**t), state["v"] / (1 - beta2**t)
+    epsilon = epsilon / np.sqrt(1 - beta2**t) if epsilon_hat else epsilon
     return p - lr * m / (np.sqrt(v) + epsilon)
 
 
@@ -56,6 +59,7 @@ RULES = [
     (SGD, sgd, {"lr": 0.1, "momentum": 0.7, "nesterov": True, "weight_decay": 0.05}),
     (Adam, adam, {}),
     (Adam, adam, {"lr": 0.1, "beta1": 0.5, "beta2": 0.9, "epsilon": 1e-3}),
+    (Adam, adam, {"lr": 0.1, "epsilon": 1e-3, "epsilon_hat": True}),
     (Adam, adam, {"lr": 0.1, "weight_decay": 0.05}),
     (Adam, adam, {"lr": 0.1, "beta1": 0.0, "beta2": 0.5}),
     (AdamW, adamw, {"lr": 0.1, "weight_decay": 0.05}),

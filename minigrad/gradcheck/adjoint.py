@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigrad.gradcheck.result import PASSED, Result, compare
+from minigrad.gradcheck import kinks
+from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Result, compare
 from minigrad.gradcheck.subject import EPS, Subject
 
 _ENTRIES = 6  # rows and columns of J that are compared, at most
@@ -22,7 +23,8 @@ def adjoint(subject: Subject) -> Result:
         right = np.array(sum(float(np.sum(p)) for p in others))
         terms = sum(float(np.sum(np.abs(p))) for p in [*products, *others])
     bound = np.array(4096 * EPS * terms + 64 * subject.phi.noise)
-    return compare("adjoint", ["⟨Jv, w⟩"], [left], [right], [bound], scale=1.0, seed=subject.seed)
+    result = compare("adjoint", ["⟨Jv, w⟩"], [left], [right], [bound], scale=1.0, seed=subject.seed)
+    return result.of(detail=result.detail if np.isfinite(terms) else "the derivative is not finite here")
 
 
 def forward_against_reverse(subject: Subject) -> Result:
@@ -46,7 +48,13 @@ def forward_against_reverse(subject: Subject) -> Result:
     result = compare("forward against reverse", ["J"], [by_rows], [by_columns], [bound], scale=1.0, seed=subject.seed)
     at = np.unravel_index(int(np.argmax(np.abs(by_rows - by_columns))), by_rows.shape)
     (k, row), (n, column) = rows[at[0]], columns[at[1]]
-    return result.of(where=f"∂result {k}[flat {row}]/∂{subject.names[n]}[flat {column}]")
+    result = result.of(where=f"∂result {k}[flat {row}]/∂{subject.names[n]}[flat {column}]")
+    if result.verdict == FAILED and not np.isfinite([by_rows[at], by_columns[at]]).all():
+        step = _unit(inputs[n], column)
+        if kinks.at_zero(subject.phi.along({subject.wrt[n]: step}), subject.phi.noise):
+            words = f"{result.where} is not finite: the point is on a kink or an edge"
+            return result.of(verdict=INCONCLUSIVE, detail=words, reason=words)
+    return result
 
 
 def _drawn(rng: np.random.Generator, sizes: list[int]) -> list[tuple[int, int]]:

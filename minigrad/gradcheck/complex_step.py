@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigrad.errors import ArgumentError, DTypeError
 from minigrad.gradcheck.result import Result, compare
 from minigrad.gradcheck.subject import EPS, Subject, as_array_function
 from minigrad.gradcheck.weighted import ArrayFunction
@@ -15,12 +16,19 @@ _STEP = 1e-40
 
 
 def complex_step(subject: Subject) -> Result | None:
-    """Forward mode against the complex step, for functions that are said to be analytic."""
+    """Forward mode against the complex step, for functions that are said to be analytic.
+
+    Raises:
+        ArgumentError: if the function takes no complex numbers after all.
+    """
     if not subject.analytic:
         return None
     pushed = subject.pushed
-    with on_device("reference"):
-        expected = derivative(as_array_function(subject.truth), subject.values, subject.wrt, subject.tangents)
+    try:
+        with on_device("reference"):
+            expected = derivative(as_array_function(subject.truth), subject.values, subject.wrt, subject.tangents)
+    except DTypeError as error:
+        raise ArgumentError(f"check: analytic is True, but the function takes no complex numbers: {error}") from error
     size = max((float(np.max(np.abs(e), initial=0.0)) for e in expected), default=0.0)
     bounds = [np.full(e.shape, 4096 * EPS * size) for e in expected]
     names = [f"result {i}" for i in range(len(expected))]

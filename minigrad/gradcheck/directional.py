@@ -78,7 +78,9 @@ def along(
         bounds.append(np.asarray(bound))
     if not names and not on_kinks:
         return Result(check, PASSED, detail="nothing to compare", seed=subject.seed)
-    words = f"{', '.join(on_kinks)} on a kink, where there is no derivative in a direction" if on_kinks else ""
+    words = (
+        f"{', '.join(on_kinks)} on a kink or an edge, where there is no derivative in a direction" if on_kinks else ""
+    )
     if not names:
         return Result(check, INCONCLUSIVE, detail=words, reason=words, seed=subject.seed)
     result = compare(check, names, got, expected, bounds, scale=phi.size, seed=subject.seed)

@@ -73,7 +73,8 @@ def check(
     run; and a point nearby, where what was kept from the first would be wrong.
 
     Where the function has a kink, differences step around it; if it is at the point, the gradient is held to lie
-    between the one-sided slopes, and the report says so.
+    between the one-sided slopes, and the report says so. Steps also keep away from where the function is not finite; at
+    such an edge, and on a jump, there is nothing to hold the gradient to, and the report says that.
 
     Args:
         fn: takes the arguments as tensors and returns a tensor or a tuple of tensors.
@@ -92,7 +93,8 @@ def check(
         wide: the positions of arguments that stay float64 in the check of float32.
 
     Raises:
-        ArgumentError: if no argument is a float, one is not finite, `order` is not 1 to 3, or a check is not known.
+        ArgumentError: if no argument is a float, one is not finite, `order` is not 1 to 3, a check is not known,
+            `constant` or `wide` names no argument, or `fn` is said to be analytic and takes no complex numbers.
         ArgumentTypeError: if `fn` is no function, `args` no list, or `fn` returns no tensors.
 
     Example:
@@ -161,7 +163,8 @@ def _chosen(checks: Sequence[str] | str | None) -> Sequence[str]:
 
 def _run(name: str, subject: Subject) -> list[Result]:
     try:
-        found = CHECKS[name](subject)
+        with np.errstate(all="ignore"):  # what is not finite is told in words
+            found = CHECKS[name](subject)
     except MissingRuleError as error:
         if name in _FORWARD:
             reason = f"no forward mode: {error}"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _SHRINK = 2.0**-4
+_NEAREST = 2.0**-32  # of the first step, to where an edge is approached
 _LOOSE = 1e-3
 _NOISES = 16  # of φ's noise, over the step, that a slope may be off
 
@@ -16,7 +17,7 @@ _NOISES = 16  # of φ's noise, over the step, that a slope may be off
 class Slope(NamedTuple):
     """A slope, a bound of its error, and whether a kink is at the point: then the bound reaches both one-sided slopes.
 
-    A jump, where the one-sided slopes grow without end, has an infinite bound.
+    A jump, where the slopes grow without end, has an infinite bound, and so has an edge, beyond which f is not finite.
     """
 
     value: float
@@ -24,17 +25,27 @@ class Slope(NamedTuple):
     kink: bool
 
 
+_UNKNOWN = Slope(0.0, np.inf, True)
+
+
 def slope(f: Callable[[float], float], middle: float, h: float, noise: float) -> Slope:
     """f'(0), of which `middle` is f(0), with `h` the step to begin with and `noise` what rounding does to f.
 
     A smooth function's second difference over h, the gap between its one-sided slopes, halves with h. One that does
     not has a kink within h. Then h shrinks: the gap closes once the kink is out of reach, and stays if it is at 0.
+    Where f is not finite within 2h, h shrinks too, until it is.
     """
+    nearest = _NEAREST * h
     best, gap = _central(f, middle, h, noise)
+    while not np.isfinite(best.value):
+        h *= _SHRINK
+        if h < nearest:
+            return _UNKNOWN
+        best, gap = _central(f, middle, h, noise)
     first, sides = gap, [_sides(f, middle, h)]
     while _loose(best, h, noise) or gap:
         if gap > 4 * first > 0:
-            return Slope(0.0, np.inf, True)
+            return _UNKNOWN
         nearer = h * _SHRINK
         if _NOISES * noise / nearer > (first or best.bound) / 8:
             break  # what is left to be seen would be lost in rounding
@@ -45,7 +56,8 @@ def slope(f: Callable[[float], float], middle: float, h: float, noise: float) ->
         if not gap and (first or found.bound < best.bound):
             best, first = found, 0.0
     if not gap:
-        return best
+        grown = _steepness(sides[-1]) > 4 * _steepness(sides[0])
+        return _UNKNOWN if grown and _loose(best, h, noise) else best
     # Of the one-sided slopes those that are nearest to the ones before, rounding included.
     errors = [2 * max(np.abs(np.subtract(a, b))) for a, b in pairwise(sides)] or [2 * abs(best.value)]
     steps = [h / _SHRINK**k for k in range(len(sides))][::-1]
@@ -56,13 +68,17 @@ def slope(f: Callable[[float], float], middle: float, h: float, noise: float) ->
 
 
 def at_zero(f: Callable[[float], Any], noise: float) -> bool:
-    """Whether f has a kink or a jump at 0."""
+    """Whether f has a kink, a jump or an edge at 0."""
     return slope(f, f(0.0), 2.0**-10, noise).kink
 
 
 def _sides(f: Callable[[float], float], middle: float, h: float) -> tuple[float, float]:
     """The one-sided slopes."""
     return (middle - f(-h)) / h, (f(h) - middle) / h
+
+
+def _steepness(sides: tuple[float, float]) -> float:
+    return max(map(abs, sides))
 
 
 def _loose(found: Slope, h: float, noise: float) -> bool:

@@ -154,11 +154,11 @@ def compare(
 
     The power guard: unless the largest bound is well below the signal, the comparison proves nothing. The signal is
     the largest value compared; where all are zero, `scale`, the size that a value there could be expected to have.
-    Elements on `kinks` are held to their bounds, which reach both one-sided slopes, but prove nothing.
+    Elements on `kinks` are held to their bounds, which reach both one-sided slopes, or are infinite, but prove nothing.
     """
     worst, place, pair, allowed = -1.0, "", (0.0, 0.0), 0.0
     signal = tolerance = 0.0
-    seen, on_kinks = False, []
+    seen, on_kinks, lost = False, [], []
     for k, (name, a, b, bound) in enumerate(zip(names, got, expected, bounds)):
         a, b = np.asarray(a), np.asarray(b)
         if a.shape != b.shape:
@@ -179,7 +179,9 @@ def compare(
         finite = np.isfinite(b) & np.isfinite(bound)
         seen = seen or bool(np.any(~np.isposinf(bound)))
         if kinks is not None and kinks[k].any():
-            on_kinks += [_place(name, tuple(map(int, where))) for where in np.argwhere(kinks[k])]
+            held = kinks[k] & np.isfinite(bound)
+            on_kinks += _places(name, held)
+            lost += _places(name, kinks[k] & ~held)
             finite &= ~kinks[k]
         if finite.any():
             signal = max(signal, float(np.max(np.abs(b[finite]))), float(np.max(np.abs(a[finite]))))
@@ -190,13 +192,21 @@ def compare(
         return Result(check, FAILED, worst, tolerance, signal, place, *pair, seed=seed, bound=allowed)
     power = signal or scale or 0.0
     verdict = PASSED if tolerance <= POWER * power or (power == 0 and tolerance == 0) else INCONCLUSIVE
-    detail = ""
-    if on_kinks:
-        more = f" and {len(on_kinks) - 3} more" if len(on_kinks) > 3 else ""
-        detail = f"on a kink, between the one-sided slopes: {', '.join(on_kinks[:3])}{more}"
+    words = [f"on a kink, between the one-sided slopes: {_some(on_kinks)}"] if on_kinks else []
+    words += [f"on a jump or an edge, where there are no slopes: {_some(lost)}"] if lost else []
+    detail = "; ".join(words)
     if not seen or (on_kinks and not tolerance):
         verdict, detail = INCONCLUSIVE, detail or "nothing could be measured"
     return Result(check, verdict, worst, tolerance, power, place, *pair, detail, seed=seed, bound=allowed)
+
+
+def _places(name: str, chosen: np.ndarray) -> list[str]:
+    return [_place(name, tuple(map(int, where))) for where in np.argwhere(chosen)]
+
+
+def _some(places: list[str]) -> str:
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return ", ".join(places[:3]) + more
 
 
 def _place(name: str, at: tuple) -> str:

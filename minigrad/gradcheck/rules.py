@@ -24,18 +24,26 @@ def rules(subject: Subject) -> Result:
     """
     calls = _calls(subject)
     worst = Result("rules", PASSED, detail="no primitive was run", seed=subject.seed)
-    tolerance = signal = 0.0
+    tolerance, signal, decided = 0.0, 0.0, False
+    undecided: list[Result] = []
     for primitive, inputs, params in calls:
         found = _of_call(primitive, inputs, params, subject.seed)
         if found is None:
             continue
         if found.verdict == FAILED:
             return found.of(check="rules", detail=f"the reverse rule of {primitive.name} {found.detail}".strip())
+        if found.verdict != PASSED:
+            words = f"{primitive.name}: {found.detail or 'too little signal'}"
+            undecided.append(found.of(check="rules", detail=words, reason=found.reason and words))
+            continue
         if found.error >= worst.error:
-            worst = found.of(check="rules", verdict=PASSED, detail="", reason="")
-        if found.verdict == PASSED:
-            tolerance, signal = max(tolerance, found.tolerance), max(signal, found.signal)
-    return worst.of(tolerance=min(tolerance, POWER * signal), signal=signal)
+            worst = found.of(check="rules", detail="")
+        tolerance, signal = max(tolerance, found.tolerance), max(signal, found.signal)
+        decided = True
+    if undecided and not decided:
+        return undecided[0]
+    words = "; ".join([worst.detail] * bool(worst.detail) + [f"undecided: {u.detail}" for u in undecided])
+    return worst.of(tolerance=min(tolerance, POWER * signal), signal=signal, detail=words)
 
 
 def _calls(subject: Subject) -> list[tuple[Primitive, list[np.ndarray | None], dict]]:

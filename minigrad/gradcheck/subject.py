@@ -50,6 +50,11 @@ class Subject:
             raise ArgumentTypeError(f"check: fn is {fn!r}, expected a function of tensors")
         if isinstance(args, (Tensor, np.ndarray)) or not isinstance(args, Sequence):
             raise ArgumentTypeError(f"check: args is of {type(args).__name__}, expected a list of arguments")
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ArgumentError(f"check: seed is {seed!r}, expected an integer of 0 or more")
+        for name, places in (("constant", constant), ("wide", wide)):
+            if isinstance(places, str) or any(p not in range(len(args)) for p in places):
+                raise ArgumentError(f"check: {name} is {places!r}, expected positions of the {len(args)} arguments")
         self.fn, self.truth, self.held = fn, held or truth or fn, held or fn
         self.has_truth_of_its_own = held is not None or truth is not None
         self.values: list[Any] = [_as_float64(a) for a in args]
@@ -133,11 +138,15 @@ class Subject:
         return np.asarray(rng.standard_normal(a.shape) * size)
 
     def on_floats(self, fn: Callable) -> Callable:
-        """`fn` as a function of its floating-point arguments alone."""
+        """`fn` as a function of its floating-point arguments alone; the others have the dtype of these."""
         values, wrt = self.values, self.wrt
 
         def wrapped(*floats: Tensor) -> Any:
-            full = [None if v is None else Tensor(v) for v in values]
+            kind = next((x.dtype for i, x in zip(wrt, floats) if i not in self.wide), np.dtype(np.float64))
+            full: list[Any] = [
+                None if v is None else Tensor(v.astype(kind, copy=False) if is_float(v) and i not in self.wide else v)
+                for i, v in enumerate(values)
+            ]
             for i, x in zip(wrt, floats):
                 full[i] = x
             return fn(*full)

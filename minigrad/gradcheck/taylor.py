@@ -26,18 +26,19 @@ def taylor(subject: Subject) -> list[Result]:
     directions = [subject.direction(i, rng) for i in subject.wrt]
     phi = subject.phi
     line = phi.along(dict(zip(subject.wrt, directions)))
-    base = float(line(0.0))
+    base, steps = float(line(0.0)), _FIRST * 0.5 ** np.arange(_STEPS)
     first = float(sum(np.sum(g * u) for g, u in zip(subject.gradients, directions)))
-    if kinks.at_zero(line, phi.noise):
-        words = "the point is on a kink, where there is no series"
+    if kinks.at_zero(line, phi.noise) or not np.isfinite(line(steps[-1])):
+        words = "the point is on a kink or an edge, where there is no series"
         return [
             Result(f"Taylor slope {k}", INCONCLUSIVE, detail=words, reason=words, seed=subject.seed) for k in (1, 2, 3)
         ]
     with on_device(subject.second_on):
         second = _curvature(subject, directions)
-    steps = _FIRST * 0.5 ** np.arange(_STEPS)
     with np.errstate(all="ignore"):
         rises = np.array([float(line(h)) - base for h in steps])
+    inside = slice(1 + max(np.flatnonzero(~np.isfinite(rises)), default=-1), None)  # not beyond an edge
+    steps, rises = steps[inside], rises[inside]
     found = []
     for order, polynomial in enumerate((0.0, first * steps, first * steps + second * steps**2 / 2), 1):
         remainders = np.abs(rises - np.asarray(polynomial))

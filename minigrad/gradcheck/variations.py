@@ -1,4 +1,4 @@
-"""Samples made of others: without optional inputs, in every combination, and with axes of length 0 and 1."""
+"""Samples made of others: without optional inputs, in every combination; with axes of length 0 and 1; longer ones."""
 
 from __future__ import annotations
 
@@ -54,6 +54,42 @@ def resized(p: Primitive, sample: Sample) -> Iterator[tuple[str, Sample]]:
             made = replace(sample, inputs=inputs, exact=(), invariances=(), held=None, differentiable=False)
             if accepted(p, made):
                 yield f"axes of length {n} cut to {short}", made
+
+
+def grown(p: Primitive, sample: Sample, most: int, seed: int) -> list[tuple[int, Sample]]:
+    """The sample and, with its longest axis that can grow 4, 16, 64 ... times as long in every input, others like it.
+
+    Each comes with the length of that axis; the largest has at most `most` elements in its inputs. New slices are the
+    sample's own, each moved a little towards another one: between values that are allowed lie values that are.
+    """
+    arrays = [None if a is None else np.asarray(a) for a in sample.inputs]
+    lengths = sorted({n for a in arrays if a is not None and a.dtype.kind == "f" for n in a.shape if n > 1})
+    for n in reversed(lengths):
+        found, rng = [(n, sample)], np.random.default_rng((seed, 13))
+        while True:
+            longer = 4 * found[-1][0]
+            inputs = tuple(None if a is None else _stretched(a, n, longer, rng) for a in arrays)
+            if sum(np.size(a) for a in inputs if a is not None) > most:
+                break
+            made = replace(sample, inputs=inputs, exact=(), invariances=(), held=None)
+            if not accepted(p, made):
+                break
+            found.append((longer, made))
+        if len(found) > 1:
+            return found
+    return []
+
+
+def _stretched(a: np.ndarray, n: int, longer: int, rng: np.random.Generator) -> np.ndarray:
+    """The array with each axis of length n as long as `longer`."""
+    for axis in [k for k, length in enumerate(a.shape) if length == n]:
+        chosen = rng.integers(n, size=longer)
+        slices = a.take(chosen, axis)
+        if a.dtype.kind == "f":
+            others = a.take((chosen + rng.integers(1, n, longer)) % n, axis)
+            slices = slices + (others - slices) * (rng.random(slices.shape) / 32).astype(a.dtype)
+        a = slices
+    return a
 
 
 def accepted(p: Primitive, sample: Sample) -> bool:

@@ -106,7 +106,7 @@ class Weighted:
         """The scatter of φ over points so near that only rounding tells them apart, by third differences.
 
         Third differences of independent errors of deviation σ have deviation σ√20; a smooth function leaves nothing
-        in them (Hamming 1971; Moré & Wild 2011).
+        in them (Hamming 1971; Moré & Wild 2011). The point itself is left out: a jump there is no noise.
         """
         near = 2.0**-36 * self._eps / _EPS
         directions = {}
@@ -115,5 +115,5 @@ class Weighted:
             directions[i] = near * np.maximum(a, 2.0**-6) * rng.standard_normal(a.shape)
         line = self.along(directions)
         with np.errstate(all="ignore"):
-            scatter = np.diff([line(k) for k in range(12)], 3).astype(np.float64)
+            scatter = np.diff([line(k) for k in range(1, 13)], 3).astype(np.float64)
         return float(np.sqrt(np.mean(np.square(scatter)))) / sqrt(20) if np.all(np.isfinite(scatter)) else 0.0

@@ -218,18 +218,19 @@ def _(rng):
 
 
 # Adam (Kingma & Ba 2015, algorithm 1): m and v are averages of g and g², divided by 1 − βᵗ to remove their bias from
-# the start at 0. Weight decay is added to g, or shrinks p by itself (AdamW, Loshchilov & Hutter 2019).
+# the start at 0. Epsilon is added to √v without that bias, or, as their ε̂ before section 2.1, with it. Weight decay is
+# added to g, or shrinks p by itself (AdamW, Loshchilov & Hutter 2019).
 
 
 @cpu.chunked
-def _adam(chunk, chunks, param, m, v, grad, lr, step, beta1, beta2, epsilon, weight_decay, decoupled):
+def _adam(chunk, chunks, param, m, v, grad, lr, step, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     low, high = chunk * param.size // chunks, (chunk + 1) * param.size // chunks
     p, m_, v_, g_ = param[low:high], m[low:high], v[low:high], grad[low:high]
     kind = param.dtype.type
     # 1 − β in float64: float32's 1 − 0.999 is off in the fifth digit.
-    new1, new2, small = kind(1.0 - beta1), kind(1.0 - beta2), kind(epsilon)
-    rate = kind(lr[0] / (1.0 - beta1 ** step[0]))
-    unbias = kind(1.0 / math.sqrt(1.0 - beta2 ** step[0]))
+    new1, new2 = kind(1.0 - beta1), kind(1.0 - beta2)
+    rate, root = kind(lr[0] / (1.0 - beta1 ** step[0])), math.sqrt(1.0 - beta2 ** step[0])
+    unbias, small = kind(1.0 / root), kind(epsilon / root if epsilon_hat else epsilon)
     decay, shrink = kind(0.0 if decoupled else weight_decay), kind(1.0 - lr[0] * weight_decay if decoupled else 1.0)
     for i in range(p.size):
         g = g_[i] + decay * p[i]
@@ -239,7 +240,7 @@ def _adam(chunk, chunks, param, m, v, grad, lr, step, beta1, beta2, epsilon, wei
 
 
 @adam_p.infer
-def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     _require_like("adam", {"lr": lr, "step": step}, param=param, m=m, v=v, grad=grad)
 
 
@@ -251,34 +252,36 @@ def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: 
 
 
 @adam_p.kernel("cpu")
-def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     if not dtypes.has_kernels(param.dtype):
-        options = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+        options = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "epsilon_hat": epsilon_hat}
         options |= {"weight_decay": weight_decay, "decoupled": decoupled}
         _copy(out, _adam_step(param, m, v, grad, lr, step, **options))
         return
     arrays = [a.ravel() for a in (param, m, v, cpu.contiguous(grad))]
     chunks, scalars = cpu.chunks_of(param.size), (lr.reshape(1), step.reshape(1))
-    _adam(chunks, param.size, chunks, *arrays, *scalars, beta1, beta2, epsilon, weight_decay, decoupled)
+    numbers = (beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled)
+    _adam(chunks, param.size, chunks, *arrays, *scalars, *numbers)
 
 
 @adam_p.kernel("reference")
-def _adam_step(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+def _adam_step(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
     g = grad + decay * param
     m = m + (1 - beta1) * (g - m)
     v = v + (1 - beta2) * (g * g - v)
-    return shrink * param - rate * m / (np.sqrt(v) * unbias + epsilon), m, v
+    small = epsilon * unbias if epsilon_hat else epsilon
+    return shrink * param - rate * m / (np.sqrt(v) * unbias + small), m, v
 
 
 @adam_p.samples
 def _(rng):
-    params = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.01}
+    params = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-2, "weight_decay": 0.01}
     for shape in [(2, 3), (), (0,), (257,)]:
         p, m, g = (rng.standard_normal(shape) for _ in range(3))
         values = (p, m, rng.random(shape), g, np.asarray(0.1), np.asarray(3))
-        for decoupled in (False, True):
-            yield Sample(values, {**params, "decoupled": decoupled})
+        for decoupled, hat in ((False, False), (True, True)):
+            yield Sample(values, {**params, "decoupled": decoupled, "epsilon_hat": hat})
 
 
 def _copy(targets: tuple[np.ndarray, ...], values: tuple[np.ndarray, ...]) -> None:

@@ -227,8 +227,8 @@ def test_metrics():
         ("SGD", mg.optim.SGD(0.01)),
         ("RMSprop", mg.optim.RMSprop(0.001)),
         ("Adagrad", mg.optim.Adagrad(0.001)),
-        ("Adam", mg.optim.Adam(0.001)),
-        ("AdamW", mg.optim.AdamW(0.001, weight_decay=0.004)),
+        ("Adam", mg.optim.Adam(0.001, epsilon_hat=True)),
+        ("AdamW", mg.optim.AdamW(0.001, weight_decay=0.004, epsilon_hat=True)),
     ],
 )
 def test_defaults_of_optimizers(name, ours):

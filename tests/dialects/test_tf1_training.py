@@ -39,8 +39,7 @@ def nesterov(w, g, state, rate, step):
 def adam(w, g, state, rate, step):
     state["m"] = 0.9 * state.get("m", 0) + 0.1 * g
     state["v"] = 0.999 * state.get("v", 0) + 0.001 * g * g
-    m, v = state["m"] / (1 - 0.9**step), state["v"] / (1 - 0.999**step)
-    return w - rate * m / (np.sqrt(v) + 1e-8)
+    return w - rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step) * state["m"] / (np.sqrt(state["v"]) + 1e-2)
 
 
 def adagrad(w, g, state, rate, step):
@@ -57,7 +56,7 @@ OPTIMIZERS = {
     descent: lambda rate: tf.train.GradientDescentOptimizer(rate),
     momentum: lambda rate: tf.train.MomentumOptimizer(rate, 0.9),
     nesterov: lambda rate: tf.train.MomentumOptimizer(rate, 0.9, use_nesterov=True),
-    adam: lambda rate: tf.train.AdamOptimizer(rate),
+    adam: lambda rate: tf.train.AdamOptimizer(rate, epsilon=1e-2),
     adagrad: lambda rate: tf.train.AdagradOptimizer(rate),
     rmsprop: lambda rate: tf.train.RMSPropOptimizer(rate),
 }

@@ -66,8 +66,8 @@ def test_norm_layers_learns_and_repeats(example, tmp_path):
 
 
 def test_weight_norm_has_the_published_epochs(example, tmp_path):
-    results = run(example, "weight_norm_cifar", tmp_path, "--epochs", "2")
-    accuracy, pace = results["tables"]
+    results = run(example, "weight_norm_cifar", tmp_path, "--epochs", "2", "--seeds", "2")
+    accuracy, by_seed, pace = results["tables"]
     assert [row[0] for row in accuracy["rows"]] == [f"epoch {e}, {k}" for e in (1, 2) for k in ("plain", "weight norm")]
     assert [row[2:4] for row in accuracy["rows"]] == [
         [0.3253, 0.3995],
@@ -75,8 +75,15 @@ def test_weight_norm_has_the_published_epochs(example, tmp_path):
         [0.5039, 0.5185],
         [0.4937, 0.5196],
     ]
+    every = results["numbers"].pop("every seed")
     for kind, run_ in results["numbers"].items():
         assert run_["loss"][1] < run_["loss"][0], kind
+        first, second = every[kind]
+        assert first == run_
+        assert second["loss"] != run_["loss"]
+    one, two, mean = (row[1:] for row in by_seed["rows"])
+    assert one[:2] == [run_["accuracy"][-1] for run_ in results["numbers"].values()]
+    assert mean[0] == f"{np.mean([one[0], two[0]]):.4f} ± {np.std([one[0], two[0]], ddof=1):.4f}"
     ours = pace["rows"][0]
     assert ours[3] == pytest.approx(ours[2] / ours[1])
 
@@ -128,9 +135,10 @@ def test_theano_stops_where_the_loss_is_lost(example, tmp_path, capsys):
 def test_lesson_settings(example, tmp_path, capsys):
     more = ("--only", "5/2/relu", "0.05/1/relu", "--steps", "40", "--seed", "2")
     results = run(example, "batch_norm_lesson", tmp_path / "a", *more)
-    again = run(example, "batch_norm_lesson", tmp_path / "b", *more[:2], *more[3:])
+    again = run(example, "batch_norm_lesson", tmp_path / "b", *more[:2], *more[3:], "--seeds", "2")
     assert list(results["numbers"]) == ["5/2/relu", "0.05/1/relu"]
     (table,) = results["tables"]
+    assert [row[1] for row in again["tables"][1]["rows"]] == table["rows"][0][1:4:2]
     assert [row[0] for row in table["rows"]] == ["N(0, 5²), rate 2, relu", "N(0, 0.05²), rate 1, relu"]
     assert [(row[2], row[4]) for row in table["rows"]] == [(0.098, 0.9054), (0.098, 0.9834)]
     hopeless = results["numbers"]["5/2/relu"]["without"]

@@ -163,6 +163,30 @@ def test_a_wrong_side_of_a_near_kink_fails():
     assert report.results[0].where == "argument 0[0]"
 
 
+@pytest.mark.parametrize(
+    ("fn", "x"),
+    [(mg.sqrt, [0.0, 1.0]), (mg.log, [1e-300, 1.0]), (mg.sign, [0.0, 1.0]), (mg.floor, [1.0, 1.5])],
+    ids=["slope without end", "edge nearby", "jump", "step"],
+)
+def test_edges_and_jumps_are_reported_and_fail_nothing(fn, x):
+    report = mg.gradcheck.check(fn, [np.array(x)], order=1, checks="all")
+    assert "FAILED" not in verdicts(report).values(), report
+    assert report.results[0].detail == "on a jump or an edge, where there are no slopes: argument 0[0]"
+    assert verdicts(report)["rules"] == "INCONCLUSIVE"
+
+
+def test_steps_keep_away_from_an_edge():
+    (central, *slopes) = mg.gradcheck.check(
+        mg.log, [np.array([1e-5, 1.0])], checks=["central differences", "Taylor slope"]
+    ).results
+    assert [r.verdict for r in (central, *slopes)] == ["passed"] * 4, slopes
+    wrong = product(lambda ct, x, w: (np.nan * ct, None))
+    report = mg.gradcheck.check(
+        lambda x: wrong(x, mg.tensor(x.numpy())), [X[0]], checks=["central differences", "rules"]
+    )
+    assert set(verdicts(report).values()) == {"FAILED"}  # NaN where there is a derivative
+
+
 # Bits, memory, float32, primitives
 
 
@@ -262,6 +286,9 @@ def test_no_forward_rule_is_no_fault_of_a_function():
         (mg.exp, X, {}, ArgumentTypeError, "args is of ndarray, expected a list"),
         (lambda x: 1.0, [X], {}, ArgumentTypeError, "fn returned float, expected a tensor"),
         (mg.exp, [np.array([1.0, np.nan])], {}, ArgumentError, "argument 0 holds NaN or infinity"),
+        (mg.exp, [X], {"seed": -1}, ArgumentError, "seed is -1, expected an integer"),
+        (mg.exp, [X], {"constant": [1]}, ArgumentError, r"constant is \[1\], expected positions of the 1 arguments"),
+        (mg.softmax, [X], {"analytic": True}, ArgumentError, "analytic is True, but the function takes no complex"),
         (mg.exp, [X], {"checks": ["adjoint", "guess"]}, ArgumentError, r"names \['guess'\], expected some of"),
     ],
 )

@@ -99,20 +99,25 @@ def test_momentum(shape, dtype, nesterov):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_adam(shape, dtype, decoupled):
+@pytest.mark.parametrize(("decoupled", "hat"), [(False, False), (True, True)])
+def test_adam(shape, dtype, decoupled, hat):
     p, g1, g2 = (normal(shape, dtype) for _ in range(3))
     g1.reshape(-1)[:3] = g2.reshape(-1)[:3] = 0  # √0 in the denominator
     param, m, v = mg.Variable(p), *(mg.Variable(np.zeros(shape, dtype), trainable=False) for _ in range(2))
-    rate, b1, b2, eps, decay = 0.01, 0.9, 0.999, 1e-8, 0.1
-    params = {"beta1": b1, "beta2": b2, "epsilon": eps, "weight_decay": decay, "decoupled": decoupled}
+    rate, b1, b2, eps, decay = 0.01, 0.9, 0.999, 1e-2, 0.1
+    params = {"beta1": b1, "beta2": b2, "epsilon": eps, "epsilon_hat": hat}
+    params |= {"weight_decay": decay, "decoupled": decoupled}
     want, wm, wv = p.astype(float), np.zeros(shape), np.zeros(shape)
     for t, g in enumerate((g1, g2), 1):
         state.adam_p(param, m, v, mg.tensor(g), mg.tensor(np.array(rate)), mg.tensor(np.array(t)), **params)
         g = g.astype(float) + (0 if decoupled else decay * want)
         wm, wv = b1 * wm + (1 - b1) * g, b2 * wv + (1 - b2) * g * g
         unbiased_m, unbiased_v = wm / (1 - b1**t), wv / (1 - b2**t)
-        want = want - rate * (decay * want if decoupled else 0) - rate * unbiased_m / (np.sqrt(unbiased_v) + eps)
+        want = (
+            want
+            - rate * (decay * want if decoupled else 0)
+            - rate * unbiased_m / (np.sqrt(unbiased_v) + (eps / np.sqrt(1 - b2**t) if hat else eps))
+        )
         close(m, wm, dtype)
         close(v, wv, dtype)
         close(param, want, dtype)
@@ -144,7 +149,18 @@ STEPS = [
     (lambda p, s, t, g, lr: state.momentum_p(p, s, g, lr, momentum=0.9, nesterov=False, weight_decay=0.0), "momentum"),
     (
         lambda p, s, t, g, lr: state.adam_p(
-            p, s, t, g, lr, mg.tensor(1), beta1=0.9, beta2=0.99, epsilon=1e-8, weight_decay=0.0, decoupled=True
+            p,
+            s,
+            t,
+            g,
+            lr,
+            mg.tensor(1),
+            beta1=0.9,
+            beta2=0.99,
+            epsilon=1e-8,
+            epsilon_hat=False,
+            weight_decay=0.0,
+            decoupled=True,
         ),
         "adam",
     ),

@@ -1,5 +1,6 @@
 """The study of a few primitives: its numbers, its page in a browser, its command, and what it says of faults."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import minigrad as mg
 from minigrad import primitive
 from minigrad.__main__ import main
 from minigrad.gradcheck.study import measures, pictures, report, run, tables
+from minigrad.gradcheck.variations import grown
 from minigrad.primitive import Abstract, Primitive
 
 NAMES = ["mg::div", "mg::exp", "mg::relu"]
@@ -109,6 +111,11 @@ def test_every_primitive_has_its_numbers(study):
         assert p["roundings"]
         assert max(r["float32"]["largest"] for r in p["roundings"]) < 4
         assert p["time"]["second_order"] > p["time"]["gradient"] > 0
+        lengths, elements = ([s[k] for s in p["sizes"]] for k in ("length", "elements"))
+        assert all(b == 4 * a for a, b in itertools.pairwise(lengths))
+        assert elements[0] < 100 < 10000 < elements[-1] <= measures._LARGE
+        assert all(s["float32"]["largest"] < 4 for s in p["sizes"])
+        assert not p["not_measured"]
     exp = study["primitives"][1]
     errors = exp["curves"]["float64"]["central"]["errors"]
     assert min(errors) < errors[0] / 1e6  # a V: it falls with the truncation
@@ -129,7 +136,29 @@ def test_roundings_are_in_units_in_the_last_place():
     assert (largest, element) == (1.0, 1.0)
     kind = np.dtype("float32")
     assert measures._in_units(np.array([0.0]), np.array([0.0]), kind, 0.0) == (0.0, 0.0)
+    rest = np.array([2e-6])  # of terms of 1 that cancel
+    assert measures._in_units(rest, rest, kind, 1.0)[0] == pytest.approx(2e-6 * 2**23)
     assert measures._in_units(np.array([2.0**-23]), np.array([1e-20]), kind, 1.0) == (1.0, 0.0)  # nothing but rounding
+
+
+def test_a_sample_grows_in_all_its_inputs_and_no_value_leaves_its_range():
+    p = primitive.get("mg::matmul")
+    x, w = np.random.default_rng(0).uniform(1, 2, (2, 3)), np.random.default_rng(1).uniform(1, 2, (3, 2))
+    found = grown(p, mg.Sample((x, w), {"tx": False, "ty": False}), 1000, seed=0)
+    assert [(n, *map(np.shape, s.inputs)) for n, s in found] == [
+        (3 * k, (2, 3 * k), (3 * k, 2)) for k in (1, 4, 16, 64)
+    ]
+    largest = found[-1][1].inputs[0]
+    assert largest.min() >= 1
+    assert largest.max() <= 2
+    assert len(np.unique(largest)) == largest.size  # no ties
+    assert grown(primitive.get("mg::broadcast_to"), mg.Sample((x,), {"shape": (2, 3)}), 1000, seed=0) == []
+
+
+def test_growth_is_an_exponent():
+    sizes = [{"elements": n, "float32": {"largest": 0.1 * n**0.5}} for n in (10, 100, 1000)]
+    assert tables.growth({"sizes": sizes}) == pytest.approx(0.5)
+    assert tables.growth({"sizes": sizes[:2]}) is None
 
 
 def test_the_page_has_the_numbers_of_the_json(written):
@@ -154,6 +183,14 @@ def compare(page, kept):
     for row in page.tables["The largest roundings of reverse rules"][1:]:
         assert row[1] == ulp(by_name[row[0]], "float32", "largest")
         assert row[4] == ulp(by_name[row[0]], "float64", "element")
+    grown = page.tables["Error against size, worst first"][1:]
+    assert len(grown) == len(by_name)
+    for row in grown:
+        first, last = (by_name[row[0]]["sizes"][k] for k in (0, -1))
+        assert row[1:3] == [f"{first[k]} to {last[k]}" for k in ("length", "elements")]
+        found = [s[dtype]["largest"] for dtype in ("float32", "float64") for s in (first, last)]
+        assert row[3:7] == [tables.number(e) for e in found]
+        assert row[8] == tables.number(last["float32"]["explained"])
     for row in page.tables["Steps chosen by their error"][1:]:
         scheme, dtype = row[0].split(", ")
         assert row[3] == tables.number(by_name[row[4]]["curves"][dtype][scheme]["predicted_error"])
@@ -186,7 +223,7 @@ def test_the_page_in_a_browser(written, tmp_path):
 def test_a_fault_leads_the_page_and_fails_the_command(registry, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # pictures take seconds
     square(slope=2.001)
-    arguments = ["study", "planted", "mg::exp", "--seeds", "0", "--processes", "1", "--out", str(tmp_path)]
+    arguments = ["study", "planted", "mg::exp", "--processes", "1", "--out", str(tmp_path)]
     assert main(arguments) == 1
     shown = capsys.readouterr().out
     assert "2 primitives: 1 passed, 1 failed, 0 inconclusive" in shown

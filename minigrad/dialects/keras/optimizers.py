@@ -128,7 +128,7 @@ class Adagrad(_Keras, optim.Adagrad):
 
 
 class Adam(_Keras, optim.Adam):
-    """p ← p − lr·m̂/(√v̂ + ε); weight decay shrinks p by itself, as in AdamW."""
+    """p ← p − lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ)·m/(√v + ε); weight decay shrinks p by itself, as in AdamW."""
 
     decoupled = True
 
@@ -145,7 +145,8 @@ class Adam(_Keras, optim.Adam):
         if amsgrad:
             raise ArgumentError(f"{type(self).__name__}: amsgrad=True is not offered")
         given = self._given(options, learning_rate)
-        super().__init__(beta1=beta_1, beta2=beta_2, epsilon=epsilon, weight_decay=weight_decay or 0.0, **given)
+        given |= {"beta1": beta_1, "beta2": beta_2, "weight_decay": weight_decay or 0.0}
+        super().__init__(epsilon=epsilon, epsilon_hat=True, **given)
 
 
 class AdamW(Adam):

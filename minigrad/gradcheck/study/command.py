@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for study.html and study.json")
     parser.add_argument("--seed", type=int, default=0, help="of samples, cotangents and directions (default 0)")
     parser.add_argument(
-        "--seeds", type=int, default=20, help="on how many our check is held to planted faults (default 20; 0: none)"
+        "--seeds", type=int, help="on how many our check is held to planted faults (default 20; 0, none, with a NAME)"
     )
     parser.add_argument("--peer-seeds", type=int, default=5, help="the same for other libraries (default 5)")
     parser.add_argument("--peers", default=",".join(PEERS), help=f"to compare with, by default {','.join(PEERS)}")
@@ -41,6 +41,8 @@ def study(options: argparse.Namespace, subjects: list[Primitive]) -> int:
         OSError: if nothing can be written into the folder.
     """
     peers, pythons = _peers(options)
+    if options.seeds is None:
+        options.seeds = 0 if options.names else 20  # the faults have nothing to do with what is named
     if options.seeds < 0 or options.peer_seeds < 1 or (options.processes is not None and options.processes < 1):
         raise ArgumentError("study: --seeds takes 0 or more, --peer-seeds and --processes 1 or more")
     options.out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from minigrad.gradcheck.primitives import as_function, check_primitive, has_deri
 from minigrad.gradcheck.result import Report, Result
 from minigrad.gradcheck.rounding import gradients, truth_and_rounding
 from minigrad.gradcheck.subject import Subject, as_array_function, is_float
+from minigrad.gradcheck.variations import grown
 from minigrad.gradcheck.weighted import Weighted
-from minigrad.primitive import Primitive, Sample, on_device
+from minigrad.primitive import Abstract, Primitive, Sample, on_device
 from minigrad.tensor import Tensor
 
 _SMALL, _LARGE, _MOST = 4096, 65536, 12  # elements of a sample for curves and for roundings; samples of a primitive
+_CANCELLED = 64.0  # roundings of the largest gradient: below, another one is the rest of terms that cancel
+_SHORTEST = 3  # sizes at least, or nothing is seen of growth
 _STEPS = 2.0 ** -np.arange(2.0, 44.0)
 _ALSO = (*(c for c in CHECKS if c not in (*USUAL, "rules", "layouts", "another point")), "third order")
 DTYPES = ("float64", "float32")
@@ -35,7 +39,7 @@ def measure(name: str, seed: int = 0) -> dict[str, Any]:
     results = list(battery.results)
     smooth = _smooth(p, seed)
     if smooth:
-        sample = min(smooth, key=lambda s: abs(_elements(s) - 24))
+        sample, *_ = smooth = sorted(smooth, key=lambda s: abs(_elements(s) - 24))
         measures: dict[str, Callable[[], Any]] = {
             "more checks": lambda: results.extend(_more_checks(p, sample, seed)),
             "curves": lambda: _curves(p, sample, seed),
@@ -43,6 +47,7 @@ def measure(name: str, seed: int = 0) -> dict[str, Any]:
             "second_order": lambda: _second_order(p, sample, seed),
             "time": lambda: _times(p, sample, seed),
             "roundings": lambda: [_roundings(p, s, seed) for s in smooth[:_MOST]],
+            "sizes": lambda: _sizes(p, smooth, seed),
         }
         missing = {}
         for key, take in measures.items():
@@ -72,11 +77,17 @@ def _smooth(p: Primitive, seed: int) -> list[Sample]:
     if not p.has_vjp:
         return []
     usable = [s for s in samples if s.error is None and s.differentiable and not s.undecided]
-    return [s for s in usable if 0 < _elements(s) <= _LARGE and has_derivative(p, s)]
+    return [s for s in usable if 0 < _elements(s) <= _LARGE and has_derivative(p, s) and _results(p, s)]
 
 
 def _elements(sample: Sample) -> int:
     return sum(np.size(a) for a in sample.inputs if a is not None and np.asarray(a).dtype.kind == "f")
+
+
+def _results(p: Primitive, sample: Sample) -> int:
+    """The elements of what comes out of a sample."""
+    inputs = [None if a is None else Abstract(np.shape(a), np.asarray(a).dtype) for a in sample.inputs]
+    return sum(prod(y.shape) for y in p.abstract(*inputs, **sample.params))
 
 
 def _subject(p: Primitive, sample: Sample, seed: int) -> Subject:
@@ -170,6 +181,15 @@ def _roundings(p: Primitive, sample: Sample, seed: int) -> dict[str, Any]:
     return found
 
 
+def _sizes(p: Primitive, samples: list[Sample], seed: int) -> list[dict[str, Any]]:
+    """The roundings as an axis of a sample grows, each size with the length of that axis: of the first that does."""
+    for sample in samples:
+        longer = grown(p, sample, _LARGE, seed)
+        if len(longer) > _SHORTEST and sample.held is None:  # what is held constant is known for its own values alone
+            return [{"length": n, **_roundings(p, s, seed)} for n, s in longer]
+    return []
+
+
 def _ulps(subject: Subject, dtype: str, seed: int, device: str = "cpu") -> dict[str, float]:
     kind = np.dtype(dtype)
     narrow = subject.narrowed(kind)
@@ -184,6 +204,8 @@ def _ulps(subject: Subject, dtype: str, seed: int, device: str = "cpu") -> dict[
     explained = 0.0
     if kind == np.float32:
         _, moved = truth_and_rounding(subject.at(wide), [w.astype(np.float64) for w in cotangents], kind, seed)
+        if max((float(np.max(m, initial=0.0)) for m in moved), default=0.0) > overall:
+            overall = 0.0  # rounding moves it by more than there is of it: it is 0
         explained = max((_in_units(m, t, kind, overall)[0] for m, t in zip(moved, true)), default=0.0)
     pairs = [_in_units(g.astype(longer) - t, t, kind, overall) for g, t in zip(got, true)]
     return {
@@ -196,14 +218,15 @@ def _ulps(subject: Subject, dtype: str, seed: int, device: str = "cpu") -> dict[
 def _in_units(error: np.ndarray, true: np.ndarray, dtype: np.dtype, overall: float) -> tuple[float, float]:
     """The largest error in units in the last place of the largest value, and of each element's own.
 
-    Where all of `true` is 0 but for rounding, the largest value is the `overall` one, of all gradients.
+    Where all of `true` is 0 but for rounding, the largest value is the `overall` one, of all gradients. An overall
+    value of 0 has no units.
     """
     error, true = np.abs(error).astype(np.float64), np.abs(true).astype(np.float64)
     usable = np.isfinite(error) & np.isfinite(true)
     if not usable.any() or not overall > 0:
         return 0.0, 0.0
     largest = float(true[usable].max())
-    if largest < 1e-2 * np.finfo(dtype).eps * overall:
+    if largest < _CANCELLED * np.finfo(dtype).eps * overall:
         largest = overall
     seen = usable & (true > 1e-3 * largest)
     with np.errstate(over="ignore"):

@@ -15,6 +15,9 @@ from minigrad.gradcheck.study.tables import Study
 
 _COLOURS = {"forward": "#d95f02", "central": "#1f78b4", "fourth-order": "#1b9e77"}
 _PANELS = 6
+_TALL = 70  # rows of a heat map that stand in one column
+_LEAST = 1e-2  # where 0 stands on a logarithmic axis
+_NAMED = ("#d95f02", "#1f78b4", "#1b9e77", "#e7298a", "#7570b3", "#a6761d")
 
 
 def draw(study: Study) -> list[tuple[str, bytes, str]]:
@@ -34,32 +37,41 @@ def draw(study: Study) -> list[tuple[str, bytes, str]]:
 
 
 def heat_map(study: Study, figure: Callable) -> Any:
-    """Primitive × check, coloured by the share of the tolerance that was used."""
+    """Primitive × check, coloured by the share of the tolerance that was used; in two columns if there are many."""
     rows, checks = tables.worst_first(study), tables.columns(study)
     if not rows:
         return None
-    shown = np.full((len(rows), len(checks)), np.nan)
-    for i, p in enumerate(rows):
-        for j, c in enumerate(checks):
-            if c in p["checks"]:
-                shown[i, j] = math.log10(min(max(tables.share(p["checks"][c]), 1e-6), 10))
-    made = figure(figsize=(11, 2.4 + 0.135 * len(rows)), layout="constrained")
-    axes = made.subplots()
-    axes.set_facecolor("#eeeeee")
-    image = axes.imshow(shown, aspect="auto", cmap="viridis", vmin=-6, vmax=0, interpolation="nearest")
-    axes.set_xticks(range(len(checks)), checks, rotation=60, ha="left", rotation_mode="anchor", fontsize=8)
-    axes.xaxis.tick_top()
-    axes.set_yticks(range(len(rows)), [p["name"] for p in rows], fontsize=6.5)
-    for i, p in enumerate(rows):
-        for j, c in enumerate(checks):
-            if c in p["checks"] and not p["checks"][c]["settled"]:
-                sign = "✗" if p["checks"][c]["verdict"] == FAILED else "?"
-                axes.text(j, i, sign, color="red", ha="center", va="center", fontsize=8, weight="bold")
-            elif c in p["checks"] and p["checks"][c]["reason"]:
-                axes.text(j, i, "·", color="white", ha="center", va="center", fontsize=8)
-    bar = made.colorbar(image, ax=axes, shrink=min(1.0, 12 / (2 + 0.135 * len(rows))), pad=0.01, location="right")
-    bar.set_label("log₁₀ of the share of the tolerance that was used (0: all of it)")
+    parts = 1 if len(rows) <= _TALL else 2
+    length = math.ceil(len(rows) / parts)
+    made = figure(figsize=(12.5, 2.2 + 0.155 * length), layout="constrained")
+    panels = made.subplots(1, parts, squeeze=False)[0]
+    for k, axes in enumerate(panels):
+        image = _heat(axes, rows[k * length : (k + 1) * length], checks, length)
+    bar = made.colorbar(image, ax=panels.tolist(), fraction=0.02, aspect=60, pad=0.01, location="right")
+    bar.set_label("log₁₀ of the tolerance's share used", fontsize=8)
     return made
+
+
+def _heat(axes: Any, rows: list[dict[str, Any]], checks: list[str], length: int) -> Any:
+    """One column of the heat map, of `length` rows, the last ones of which may be empty."""
+    shown = np.full((length, len(checks)), np.nan)
+    axes.set_facecolor("#eeeeee")
+    for i, p in enumerate(rows):
+        for j, c in enumerate(checks):
+            if c not in p["checks"]:
+                continue
+            found = p["checks"][c]
+            shown[i, j] = math.log10(min(max(tables.share(found), 1e-6), 10))
+            if not found["settled"]:
+                sign = "✗" if found["verdict"] == FAILED else "?"
+                axes.text(j, i, sign, color="red", ha="center", va="center", fontsize=9, weight="bold")
+            elif found["reason"]:
+                axes.text(j, i, "●", color="white", ha="center", va="center", fontsize=5)
+    image = axes.imshow(shown, aspect="auto", cmap="viridis", vmin=-6, vmax=0, interpolation="nearest")
+    axes.set_xticks(range(len(checks)), checks, rotation=90, fontsize=7.5)
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(rows)), [p["name"] for p in rows], fontsize=7.5)
+    return image
 
 
 def curves(study: Study, figure: Callable) -> Any:
@@ -68,7 +80,7 @@ def curves(study: Study, figure: Callable) -> Any:
     if not chosen:
         return None
     rows = math.ceil(len(chosen) / 3)
-    made = figure(figsize=(11, 3.3 * rows + 0.6), layout="constrained")
+    made = figure(figsize=(12.5, 3.3 * rows + 0.9), layout="constrained")
     panels = made.subplots(rows, 3, squeeze=False, sharex=True, sharey=True).flat
     for axes in panels:
         axes.set_visible(False)
@@ -77,16 +89,18 @@ def curves(study: Study, figure: Callable) -> Any:
         for dtype, style in (("float64", "-"), ("float32", ":")):
             for scheme, found in p["curves"].get(dtype, {}).items():
                 errors = np.array([math.nan if e is None else max(e, 1e-17) for e in found["errors"]])
-                label = scheme if style == "-" else None
+                label = f"{scheme}, {dtype}"
                 axes.loglog(p["curves"]["steps"], errors, style, color=_COLOURS[scheme], lw=1.3, label=label)
                 if style == "-":
                     axes.plot(found["best_step"], max(found["best_error"], 1e-17), "o", color=_COLOURS[scheme], ms=5)
                     at = max(found["predicted_error"], 1e-17)
                     axes.plot(found["predicted_step"], at, "v", mfc="none", mec=_COLOURS[scheme], ms=8)
-        axes.set_title(p["name"], fontsize=10)
-        axes.set_ylim(1e-17, 1e2)
+        axes.set_title(f"{p['name']}, condition {tables.number(p['condition']['gradient'])}", fontsize=10)
+        axes.set_ylim(3e-18, 1e2)
+        axes.tick_params(labelbottom=True)
         axes.grid(alpha=0.3)
-    made.axes[0].legend(fontsize=8, loc="lower right")
+    handles, labels = made.axes[0].get_legend_handles_labels()
+    made.legend(handles, labels, fontsize=9, loc="outside upper center", ncols=len(labels))
     made.supxlabel("step")
     made.supylabel("error over the size of the derivative's terms")
     return made
@@ -102,7 +116,7 @@ def optimum(study: Study, figure: Callable) -> Any:
     ]
     if not found:
         return None
-    made = figure(figsize=(11, 4.6), layout="constrained")
+    made = figure(figsize=(12.5, 4.8), layout="constrained")
     left, right = made.subplots(1, 2)
     for scheme, colour in _COLOURS.items():
         for dtype, marker in (("float64", "o"), ("float32", "^")):
@@ -123,24 +137,54 @@ def optimum(study: Study, figure: Callable) -> Any:
     return made
 
 
-def roundings(study: Study, figure: Callable) -> Any:
-    """Roundings of every reverse rule against size and against condition."""
-    if not any(p.get("roundings") for p in study["primitives"]):
+def sizes(study: Study, figure: Callable) -> Any:
+    """The roundings of every reverse rule as an axis of a sample grows; those that end highest by name."""
+    ordered = tables.grown_worst_first(study)
+    if not ordered:
         return None
-    made = figure(figsize=(11, 4.6), layout="constrained")
+    made = figure(figsize=(12.5, 4.9), layout="constrained")
+    highest = sorted(ordered, key=lambda p: -max(s[d]["largest"] for s in p["sizes"] for d in ("float32", "float64")))
+    colours = dict(zip((p["name"] for p in highest), _NAMED))
+    for axes, dtype in zip(made.subplots(1, 2, sharey=True), ("float32", "float64")):
+        for p in reversed(highest):
+            name, elements = p["name"], [s["elements"] for s in p["sizes"]]
+            errors = np.maximum([s[dtype]["largest"] for s in p["sizes"]], _LEAST)
+            if name in colours:
+                axes.loglog(elements, errors, color=colours[name], lw=1.6, label=name)
+            else:
+                axes.loglog(elements, errors, color="#bbbbbb", lw=0.7)
+        axes.axhline(1, color="black", lw=0.8, ls="--")
+        axes.set_title(dtype)
+        axes.set_xlabel("elements of the inputs")
+        axes.grid(alpha=0.3)
+    handles, labels = made.axes[0].get_legend_handles_labels()
+    made.legend(handles[::-1], labels[::-1], fontsize=9, loc="outside upper center", ncols=len(labels))
+    made.axes[0].set_ylabel("error of the reverse rule [ulp of the largest]")
+    return made
+
+
+def roundings(study: Study, figure: Callable) -> Any:
+    """Roundings of every reverse rule against the condition of the gradient, and against what rounding explains."""
+    some = [p for p in study["primitives"] if p.get("roundings")]
+    if not some:
+        return None
+    made = figure(figsize=(12.5, 4.6), layout="constrained")
     left, right = made.subplots(1, 2, sharey=True)
     for dtype, colour in (("float32", "#1f78b4"), ("float64", "#d95f02")):
-        points = [(r["elements"], r[dtype]["largest"]) for p in study["primitives"] for r in p.get("roundings", [])]
-        style = {"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.5, "color": colour, "label": dtype}
-        left.loglog([n for n, _ in points], [max(e, 1e-2) for _, e in points], **style)
-        some = [p for p in study["primitives"] if p.get("roundings") and p.get("condition")]
-        conditions = [max(p["condition"]["gradient"], 1e-2) for p in some]
-        right.loglog(conditions, [max(tables.largest(p, dtype, "largest") or 0, 1e-2) for p in some], **style)
-    left.set_xlabel("elements of the inputs, each sample a point")
-    right.set_xlabel("condition of the gradient, each primitive a point")
+        points = [p for p in some if p.get("condition")]
+        style = {"ls": "", "marker": "o", "ms": 4, "alpha": 0.6, "color": colour, "label": dtype}
+        conditions = [max(p["condition"]["gradient"], _LEAST) for p in points]
+        left.loglog(conditions, [max(tables.largest(p, dtype, "largest") or 0, _LEAST) for p in points], **style)
+    found = [(r["float32"]["explained"], r["float32"]["largest"]) for p in some for r in p["roundings"]]
+    style = {"ls": "", "marker": "o", "ms": 3.5, "alpha": 0.4, "color": "#1f78b4"}
+    right.loglog([max(a, _LEAST) for a, _ in found], [max(b, _LEAST) for _, b in found], **style)
+    ends = np.array(right.get_xlim())
+    right.plot(ends, ends, color="#888888", lw=1)
+    left.set_xlabel(f"condition of the gradient, each primitive a point (at {_LEAST}: none)")
+    right.set_xlabel("what random rounding explains in float32, each sample a point")
     left.set_ylabel("error of the reverse rule [ulp of the largest]")
+    left.axhline(1, color="#888888", lw=1)
     for axes in (left, right):
-        axes.axhline(1, color="#888888", lw=1)
         axes.grid(alpha=0.3)
     left.legend()
     return made
@@ -151,7 +195,7 @@ def times(study: Study, figure: Callable) -> Any:
     some = [p["time"] for p in study["primitives"] if p.get("time")]
     if not some:
         return None
-    made = figure(figsize=(11, 4.2), layout="constrained")
+    made = figure(figsize=(12.5, 4.4), layout="constrained")
     axes = made.subplots()
     for key, words, colour in (
         ("first_order", "usual checks of the first order", "#1b9e77"),
@@ -171,8 +215,10 @@ def times(study: Study, figure: Callable) -> Any:
 
 
 def _spread(primitives: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some primitives, from the best conditioned to the worst."""
+    """Some primitives, from the best conditioned to the worst; of those of condition 0, which are linear, one."""
     ordered = sorted(primitives, key=lambda p: (p["condition"]["gradient"], p["name"]))
+    curved = [p for p in ordered if p["condition"]["gradient"] > _LEAST]
+    ordered = [p for p in ordered if p not in curved][:1] + curved
     if len(ordered) <= _PANELS:
         return ordered
     return [ordered[round(k * (len(ordered) - 1) / (_PANELS - 1))] for k in range(_PANELS)]
@@ -182,20 +228,26 @@ PICTURES: tuple[tuple[str, Callable, str], ...] = (
     (
         "heat map",
         heat_map,
-        "Primitive × check, worst first. Yellow: near the tolerance; ✗ failed; ? undecided; · undecided for a reason; "
+        "Primitive × check, worst first. Yellow: near the tolerance; ✗ failed; ? undecided; ● undecided for a reason; "
         "grey: nothing to check",
     ),
     (
         "curves",
         curves,
-        "Error against step, from the best conditioned to the worst: float64 solid, float32 dotted; ● the best step, "
-        "▽ the predicted one",
+        "Error against step, first of a linear function, then from the best conditioned to the worst. In float64: "
+        "● the best step, ▽ the predicted one",
     ),
     ("optimum", optimum, "Predicted against measured: every primitive, formula and dtype"),
     (
+        "sizes",
+        sizes,
+        "Error against size: an axis of a sample grows. Every line is a primitive, those that rise highest have names; "
+        "dashed: one unit in the last place",
+    ),
+    (
         "roundings",
         roundings,
-        "Roundings of the reverse rules against size and condition; the line is one unit in the last place",
+        "Roundings of the reverse rules on the samples, against condition, and against what rounding explains",
     ),
     ("times", times, "What a check costs"),
 )

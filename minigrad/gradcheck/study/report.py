@@ -52,6 +52,7 @@ def html(study: Study) -> str:
         "Worst offenders": _offenders(study) + missing,
         "Every check": drawn.get("heat map", "") + _undecided(study),
         "Steps": drawn.get("curves", "") + drawn.get("optimum", "") + _steps(study),
+        "Sizes": drawn.get("sizes", "") + _sizes(study),
         "Roundings": drawn.get("roundings", "") + _roundings(study),
         "Time": drawn.get("times", "") + _times(study),
         "How to see it again": _commands(study),
@@ -185,6 +186,31 @@ def _steps(study: Study) -> str:
             ])  # fmt: skip
     head = ["formula", "error, predicted step (median)", "error, best step (median)", "worst", "of", "bound held"]
     return page.table("Steps chosen by their error", head, rows) if rows else ""
+
+
+def _sizes(study: Study) -> str:
+    """How roundings grow with size."""
+    rows = []
+    for p in tables.grown_worst_first(study)[:_OFFENDERS]:
+        first, last = p["sizes"][0], p["sizes"][-1]
+        rows.append([
+            p["name"], f"{first['length']} to {last['length']}", f"{first['elements']} to {last['elements']}",
+            *(number(s[dtype]["largest"]) for dtype in ("float32", "float64") for s in (first, last)),
+            number(tables.growth(p)), number(last["float32"]["explained"]),
+        ])  # fmt: skip
+    if not rows:
+        return ""
+    head = [
+        "primitive", "axis", "elements", "float32, shortest", "longest", "float64, shortest", "longest", "growth",
+        "explained",
+    ]  # fmt: skip
+    note = (
+        "A sample's longest axis that can grow is made 4, 16, 64 ... times as long, up to 65,536 elements in all, and "
+        "the error of the reverse rule is measured as below, in ulp of the largest element. Growth: the exponent k of "
+        "error ~ elements^k in float32; sums that carry their rounding along would have 1, random walks 1/2. "
+        "Explained: what random rounding of inputs and results brings at the longest."
+    )
+    return page.table("Error against size, worst first", head, rows, note)
 
 
 def _roundings(study: Study) -> str:

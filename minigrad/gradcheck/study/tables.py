@@ -59,6 +59,23 @@ def explained(primitive: dict[str, Any]) -> float:
     return float(max((r["float32"] for r in primitive["roundings"]), key=lambda r: r["largest"])["explained"])
 
 
+def growth(primitive: dict[str, Any], dtype: str = "float32") -> float | None:
+    """The exponent by which the roundings grow with the elements: the slope of a line through them, log on log."""
+    points = [
+        (math.log(s["elements"]), math.log(e)) for s in primitive.get("sizes", []) if (e := s[dtype]["largest"]) > 0
+    ]
+    if len(points) < 3:
+        return None
+    middle = sum(x for x, _ in points) / len(points)
+    return sum((x - middle) * y for x, y in points) / sum((x - middle) ** 2 for x, _ in points)
+
+
+def grown_worst_first(study: Study) -> list[dict[str, Any]]:
+    """The primitives of which a sample was made longer, by the rounding of the longest."""
+    some = [p for p in study["primitives"] if p.get("sizes")]
+    return sorted(some, key=lambda p: -p["sizes"][-1]["float32"]["largest"])
+
+
 def score(library: dict[str, Any]) -> tuple[int, int]:
     """How many faults a library's check catches with every seed, of those that exist in it."""
     found = [f for f in library["faults"].values() if f is not None]

@@ -77,14 +77,15 @@ def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
 
 
 @cuda.kernel
-def _adam_factors(factors, lr, step, beta1, beta2, weight_decay, decoupled):
+def _adam_factors(factors, lr, step, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     factors[0] = lr[0] / (1.0 - beta1 ** step[0])
     factors[1] = 1.0 / math.sqrt(1.0 - beta2 ** step[0])
     factors[2] = 1.0 - lr[0] * weight_decay if decoupled else 1.0
+    factors[3] = epsilon * factors[1] if epsilon_hat else epsilon
 
 
 @cuda.kernel
-def _adam(param, m, v, grad, factors, new1, new2, small, decay):
+def _adam(param, m, v, grad, factors, new1, new2, decay):
     i = gpu.grid(1)
     if i < param.size:
         kind = param.dtype.type
@@ -92,17 +93,18 @@ def _adam(param, m, v, grad, factors, new1, new2, small, decay):
         m_ = m[i] + new1 * (g - m[i])
         v_ = v[i] + new2 * (g * g - v[i])
         m[i], v[i] = m_, v_
-        root = kind(math.sqrt(v_)) * kind(factors[1]) + small
+        root = kind(math.sqrt(v_)) * kind(factors[1]) + kind(factors[3])
         param[i] = kind(factors[2]) * param[i] - kind(factors[0]) * m_ / root
 
 
 @adam_p.kernel("cuda")
-def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, weight_decay, decoupled):
+def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     kind, decoupled = param.dtype.type, bool(decoupled)
-    factors = cuda.empty((3,), np.dtype(np.float64), param.lease.stream.device)
-    _adam_factors(1, 1, factors, lr, step, float(beta1), float(beta2), float(weight_decay), decoupled)
+    factors = cuda.empty((4,), np.dtype(np.float64), param.lease.stream.device)
+    options = (float(beta1), float(beta2), float(epsilon), bool(epsilon_hat), float(weight_decay), decoupled)
+    _adam_factors(1, 1, factors, lr, step, *options)
     decay = 0.0 if decoupled else weight_decay
-    _update(_adam, out, grad, factors, kind(1.0 - beta1), kind(1.0 - beta2), kind(epsilon), kind(decay))
+    _update(_adam, out, grad, factors, kind(1.0 - beta1), kind(1.0 - beta2), kind(decay))
 
 
 @cuda.kernel

@@ -173,13 +173,13 @@ class MomentumOptimizer(Optimizer):
 
 
 class AdamOptimizer(Optimizer):
-    """Adam (Kingma & Ba 2015), with epsilon beside √v̂ as in the paper's algorithm 1."""
+    """Adam (Kingma & Ba 2015), with epsilon as the paper's ε̂, beside √v before its bias is removed."""
 
     def __init__(
         self, learning_rate: Any = 0.001, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8,
         use_locking: bool = False, name: str = "Adam",
     ):  # fmt: skip
-        super().__init__(lambda: mg.optim.Adam(0.0, beta1, beta2, epsilon), learning_rate, name)
+        super().__init__(lambda: mg.optim.Adam(0.0, beta1, beta2, epsilon, epsilon_hat=True), learning_rate, name)
 
 
 class AdagradOptimizer(Optimizer):
