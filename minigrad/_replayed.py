@@ -11,7 +11,7 @@ import numpy as np
 from minigrad import random, tape
 from minigrad.errors import CaptureError
 from minigrad.jit import jit
-from minigrad.tensor import Tensor, Variable, full_like
+from minigrad.tensor import Tensor, Variable, full_like, on
 
 #: Changes of attributes after which a run goes on without jit.
 MOST_CHANGES = 20
@@ -49,7 +49,9 @@ class Replayed:
 
     def compute(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> tuple | None:
         """Outputs, loss and gradients of a batch; None where they can't be replayed."""
-        return self._guarded(self._compute, x, y, weight)
+        device = self._run.model.device
+        args = (x, y, weight) if device == "cpu" else [a if a is None else on(device, a) for a in (x, y, weight)]
+        return self._guarded(self._compute, *args)
 
     def update(self, gradients: Sequence[Tensor | None]) -> bool:
         """Change what is trained; False where that can't be replayed, and nothing has changed."""

@@ -162,6 +162,8 @@ def _is_elementwise(call: Call) -> bool:
     if not isinstance(primitive._kernel("cpu").function, cpu_loops.Loop):  # someone registered another
         return False
     out = call.outputs[0]
+    if out.gpu is not None:
+        return False
     return dtypes.has_kernels(out.dtype) and all(
         v is not None and v.dtype == out.dtype and _is_contiguous(v) for v in call.inputs
     )
