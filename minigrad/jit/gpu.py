@@ -18,6 +18,7 @@ from minigrad.devices.cuda import DeviceArray, faults
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.copies import copy_into
 from minigrad.devices.cuda.graphs import Graph
+from minigrad.devices.cuda.many import filled
 from minigrad.devices.cuda.memory import Lease, Unrecordable, current
 from minigrad.devices.cuda.recording import Place, Recording
 from minigrad.jit import memory
@@ -78,6 +79,7 @@ class Memory:
         self.arena_size = self.peak = self.total = 0
         self._blocks: list[memory.Block] = []
         self._outside: set[Lease] = set()  # what launches use besides: Variables and constants
+        self._tables: list[tuple[Place, Sequence]] = []
         self._home = self._last = current(device)
 
     def array(self, value: Value, first: int, last: int) -> DeviceArray:
@@ -90,6 +92,7 @@ class Memory:
         """Make room for the temporaries of a call."""
         for place in recording.temporaries:
             self._add(place, number, number)
+        self._tables += recording.tables
         self._outside |= {lease for lease in recording.uses if not isinstance(lease, Place)}
 
     def settle(self, steps: Sequence[Any]) -> None:
@@ -99,6 +102,8 @@ class Memory:
         self.arena = self._home.pool.lease(self.arena_size)
         for block in self._blocks:
             block.what.settle(self.arena, block.offset)
+        for place, rows in self._tables:
+            place.settle(cuda.to_device(filled(rows), self.device).lease, 0)
         for step in steps:
             if isinstance(step, Work):
                 step.settle()

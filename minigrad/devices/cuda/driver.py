@@ -64,6 +64,7 @@ class State:
         self.constants: dict[tuple, Any] = {}
         self.faults: dict[int, Any] = {}
         self.pending: set[int] = set()  # GPUs on which kernels may have left a fault
+        self.tables: dict[tuple, Any] = {}  # of addresses
         self.captures: dict[int, Any] = {}  # streams that graphs are captured on
         self.current = threading.local()  # streams, by attribute ``by_device``
 

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from minigrad.devices.cuda import cublas
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.memory import Stream
 from minigrad.errors import DeviceError
@@ -25,6 +26,7 @@ class Graph:
         self._driver = drivers.get()
         self._api = self._driver.graphs
         self._device = device
+        cublas.prepare(device)
         with self._driver.state.lock, self._driver.on(device):
             self._executable = self._captured(works)
         destroy = weakref.finalize(self, self._api.cuGraphExecDestroy, self._executable)

@@ -67,6 +67,7 @@ class Recording:
         works: what was noted, in order. Each has ``settle()``, and then ``give(stream)``.
         uses: the leases that it needs.
         temporaries: the places that it asked for.
+        tables: the places of tables, and what is to be in them.
         watched: the errors that its kernels may report, by number.
 
     Raises:
@@ -77,6 +78,7 @@ class Recording:
         self.works: list[Any] = []
         self.uses: set[Lease] = set()
         self.temporaries: list[Place] = []
+        self.tables: list[tuple[Place, Sequence]] = []
         self.watched: dict[int, Callable[[int], Exception]] = {}
         self._stream = current(device)
         self._before: list[Recording | None] = []
@@ -93,6 +95,12 @@ class Recording:
         """Note work, and the arrays that it uses."""
         self.works.append(work)
         self.uses.update([a.lease for a in uses])
+
+    def table(self, rows: Sequence[Sequence[Any]]) -> DeviceArray:
+        """A `many.table` whose addresses are not known yet."""
+        place = Place(self._stream, 8 * sum(map(len, rows)))
+        self.tables.append((place, rows))
+        return DeviceArray(place, (place.size // 8,), np.dtype(np.int64))
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype, device: int) -> DeviceArray:
         """An array for this work alone."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.kernels import Function
@@ -90,6 +93,41 @@ def store(count: int) -> Intrinsic:
         return store
 
     return Intrinsic(store, build)
+
+
+@lru_cache
+def pointed(dtype: type) -> Intrinsic:
+    """``pointed(address, size)``: the memory at an address as a flat array of `size` elements."""
+    wide = np.dtype(dtype).itemsize
+
+    def pointed(address: Any, size: Any) -> Any:
+        memory: Any = (ctypes.c_uint8 * (int(size) * wide)).from_address(int(address))
+        return np.frombuffer(memory, dtype)
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba.core import types
+        from numba.cuda.extending import intrinsic
+        from numba.cuda.np.numpy_support import from_dtype
+
+        @intrinsic
+        def pointed(typingctx: Any, address: Any, size: Any) -> Any:
+            result = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
+
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                array = context.make_array(result)(context, builder)
+                step = ir.Constant(ir.IntType(64), wide)
+                array.data = builder.inttoptr(args[0], array.data.type)
+                array.nitems, array.itemsize = args[1], step
+                array.shape = builder.insert_value(array.shape, args[1], 0)
+                array.strides = builder.insert_value(array.strides, step, 0)
+                return array._getvalue()
+
+            return result(types.int64, types.int64), generate
+
+        return pointed
+
+    return Intrinsic(pointed, build)
 
 
 def _vector_pointer(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any]:

@@ -70,12 +70,17 @@ class FakeBlas:
 
     def __init__(self):
         self.calls = 0
+        self.workspaces = []
 
     def create(self):
         return 1
 
     def set_stream(self, handle, stream):
         assert (handle, stream) == (1, 0)
+        self.workspaces.append(None)
+
+    def set_workspace(self, handle, pointer, size):
+        self.workspaces[-1] = size
 
     def _matrices(self, pointer, kind, columns, step, stride, count, rows):
         size = (count - 1) * stride + (columns - 1) * step + rows if count and rows and columns else 1
@@ -117,3 +122,8 @@ def test_cublas_is_told_the_right_things(monkeypatch):
     x = mg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device="cuda")
     assert np.array_equal((x @ x.T).numpy(), x.numpy() @ x.numpy().T)
     assert np.array_equal((x[:, :2] @ x[:, 1:].T).numpy(), x.numpy()[:, :2] @ x.numpy()[:, 1:].T)
+    assert not any(fake.workspaces)  # cuBLAS has its own, which it can't allocate under capture
+    calls, jitted = fake.calls, mg.jit(lambda x: x @ x.T)
+    assert [jitted(x * k).tolist() for k in (1, 2, 1)] == [(x * k @ (x * k).T).tolist() for k in (1, 2, 1)]
+    assert fake.calls == calls + 6
+    assert fake.workspaces[-6:] == [None, 32 << 20, 32 << 20, None, None, None]
