@@ -1,6 +1,6 @@
 """jit on a GPU: replays have the bits of calls, one launch a step, and state goes on from replay to replay."""
 
-import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -317,8 +317,10 @@ def test_the_order_of_a_capture_and_the_end_of_a_graph(graphs):
     assert [jitted(x).item() for _ in range(2)] == [3.0, 3.0]
     captured = ["cuStreamCreate", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy"]
     assert graphs.calls == [*captured, "cuGraphLaunch", "cuGraphLaunch"]
-    del jitted
-    gc.collect()
+    memory, gone = weakref.ref(jitted._last.plan.gpu), cuda.current(0).pool.free_bytes()
+    del jitted  # and nothing waits for the garbage collector
+    assert memory() is None
+    assert cuda.current(0).pool.free_bytes() > gone
     assert graphs.calls[-1] == "cuGraphExecDestroy"
     assert not graphs._graphs
 
