@@ -94,9 +94,9 @@ class Replay:
         self._scope["rebuild"] = plan.trace.result
         lines.append(f"return rebuild(({', '.join(results)}{',' if results else ''}))")
         source = f"def replay({', '.join(names)}):\n" + "".join(f"    {line}\n" for line in lines)
-        made = from_source("replay", source, self._scope)
-        del made.__globals__["replay"]  # the function and its scope, with the memory in it, would hold each other
-        return made, source
+        function = from_source("replay", source, self._scope)
+        del function.__globals__["replay"]  # function and scope, with the memory in it, would hold each other
+        return function, source
 
     def _lend(self) -> str:
         if "lend" not in self._scope:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.devices.cuda import driver as drivers
-from minigrad.devices.cuda.kernels import Function
+from minigrad.devices.cuda.kernels import Function, jit
 
 BYTES = 16  # the widest access there is
 
@@ -93,6 +93,19 @@ def store(count: int) -> Intrinsic:
         return store
 
     return Intrinsic(store, build)
+
+
+@lru_cache
+def moves(count: int, aligned: bool) -> tuple[Function, Function]:
+    """`load` and `store`; where places are not aligned, of one element at a time."""
+    if aligned:
+        return load(count), store(count)
+    from minigrad.devices.cpu import from_source
+
+    row = "".join([f"array[i + {k}], " for k in range(count)])
+    lines = "".join([f"    array[i + {k}] = values[{k}]\n" for k in range(count)])
+    one_by_one = f"def load(array, i):\n    return ({row})\n", f"def store(array, i, values):\n{lines}"
+    return jit(from_source("load", one_by_one[0], {})), jit(from_source("store", one_by_one[1], {}))
 
 
 @lru_cache
