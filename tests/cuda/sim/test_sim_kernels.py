@@ -23,6 +23,11 @@ def test_rows_and_columns_of_every_length(n):
         np.testing.assert_allclose(mg.var(moved, axis).numpy(), x.var(axis, dtype=np.float64), rtol=2e-6, atol=1e-7)
         assert np.array_equal(mg.max(moved, axis).numpy(), x.max(axis))
         assert np.array_equal(mg.argmin(moved, axis).numpy(), x.argmin(axis))
+    for columns in (4, 6, 132):  # by fours and twos, and more than a block has side by side
+        x = rng.standard_normal((2, min(n, 40), columns)).astype(np.float32)
+        moved = mg.tensor(x, device="cuda")
+        np.testing.assert_allclose(mg.sum(moved, 1).numpy(), x.sum(1, dtype=np.float64), rtol=1e-6, atol=1e-6)
+        assert np.array_equal(mg.argmax(moved, 1).numpy(), x.argmax(1))
     rows = rng.standard_normal((2, n)).astype(np.float32)
     for f in (mg.softmax, mg.log_softmax, mg.logsumexp):
         axis = {} if f is not mg.logsumexp else {"axis": 1}
