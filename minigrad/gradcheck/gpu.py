@@ -58,7 +58,7 @@ def replays(p: Primitive, sample: Sample, seed: int = 0) -> Result:
 
     inputs = kernels.cast(p, sample, dtypes.float32)
     fixed = list(p.mutated_inputs(len(inputs)))
-    given = [inputs, [_moved(a) for a in inputs], inputs]
+    given = [inputs, [_moved(a) for a in inputs]] * 2
     expected = [kernels.run(p, [_packed(a) for a in arrays], sample.params, DEVICE) for arrays in given]
     held = {i: Variable(Tensor(cuda.to_device(inputs[i])), trainable=False) for i in fixed}
     free = [i for i, a in enumerate(inputs) if a is not None and i not in held]
@@ -74,7 +74,7 @@ def replays(p: Primitive, sample: Sample, seed: int = 0) -> Result:
         found = _as_tuple(call(*[Tensor(cuda.to_device(arrays[i])) for i in free]))
         for name, t, want in zip(kernels._names(p, inputs), found or list(held.values()), wanted):
             if not kernels._same_bits(t.numpy(), want):
-                return kernels.failed("replays", f"{name} has other bits in call {number + 1} of 3 by jit", seed)
+                return kernels.failed("replays", f"{name} has other bits in call {number + 1} of 4 by jit", seed)
     if call.recordings != 1:
         return kernels.failed("replays", f"there are {call.recordings} recordings, expected 1", seed)
     return Result("replays", PASSED, seed=seed)

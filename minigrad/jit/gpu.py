@@ -137,6 +137,8 @@ class Work:
 class Launches:
     """Launches, one after another: one launch of a graph, where the driver has graphs.
 
+    The first time they are made one by one, which loads every kernel: a driver may not do that under capture.
+
     Attributes:
         works: what is launched.
     """
@@ -146,14 +148,16 @@ class Launches:
         self._device = works[0].device
         self._watched = {number: error for work in works for number, error in work.watched.items()}
         self._graph: Graph | None = None
+        self._loaded = False
 
     def __call__(self) -> None:
         stream = current(self._device)
         if self._watched:
             faults.watch_again(self._device, self._watched)
-        if drivers.get().graphs is None:
+        if drivers.get().graphs is None or not self._loaded:
             for work in self.works:
                 work.give(stream)
+            self._loaded = True
             return
         if self._graph is None:
             self._graph = Graph(self._device, self.works)

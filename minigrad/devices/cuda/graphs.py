@@ -40,7 +40,7 @@ class Graph:
     def _captured(self, works: Sequence[Any]) -> Any:
         stream = self._stream()
         handle = self._driver.handle(stream.native)
-        # Relaxed: a kernel that is launched for the first time is loaded meanwhile, which the other modes forbid.
+        # Relaxed: what Numba frees meanwhile does not end the capture.
         self._ask("cuStreamBeginCapture", handle, self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
         try:
             for work in works:

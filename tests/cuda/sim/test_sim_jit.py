@@ -173,7 +173,7 @@ def test_training_steps_have_the_bits_of_eager_ones(graphs, name):
         np.testing.assert_array_equal(a, b)
     assert step.recordings == 1
     assert len(step._last.launches) == 1  # everything on the GPU is one launch
-    assert [graphs.calls.count(n) for n in ("cuGraphInstantiate", "cuGraphLaunch")] == [1, 3]
+    assert [graphs.calls.count(n) for n in ("cuGraphInstantiate", "cuGraphLaunch")] == [1, 2]
 
 
 def test_what_python_does_comes_first():
@@ -312,7 +312,7 @@ def test_fit_replays_on_a_gpu():
 def test_the_order_of_a_capture_and_the_end_of_a_graph(graphs):
     jitted = mg.jit(lambda x: x * 2 + 1, fuse=False)
     x = mg.tensor([1.0], device="cuda")
-    jitted(x)
+    assert [jitted(x).item() for _ in range(2)] == [3.0, 3.0]
     assert graphs.calls == []
     assert [jitted(x).item() for _ in range(2)] == [3.0, 3.0]
     captured = ["cuStreamCreate", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy"]
@@ -331,7 +331,7 @@ def test_the_order_of_a_capture_and_the_end_of_a_graph(graphs):
 def test_a_driver_that_fails_is_told_and_asked_again(graphs, name):
     jitted = mg.jit(lambda x: x * 2)
     x = mg.tensor([1.0], device="cuda")
-    jitted(x)
+    jitted(x), jitted(x)
     graphs.fails[name] = type("Status", (int,), {"name": "CUDA_ERROR_UNKNOWN"})(999)
     with pytest.raises(DeviceError, match=f"cuda: {name} failed: CUDA_ERROR_UNKNOWN"):
         jitted(x)
@@ -344,7 +344,7 @@ def test_a_driver_that_fails_is_told_and_asked_again(graphs, name):
 def test_work_that_fails_ends_the_capture(graphs, monkeypatch):
     jitted = mg.jit(lambda x: x * 2)
     x = mg.tensor([1.0], device="cuda")
-    jitted(x)
+    jitted(x), jitted(x)
     with monkeypatch.context() as patch:
         patch.setattr(graphs, "launch", lambda *args: 1 / 0 if graphs._captured is not None else None)
         with pytest.raises(ZeroDivisionError):
