@@ -36,6 +36,7 @@ def load(count: int) -> Intrinsic:
     """``load(array, i)``: the `count` elements of a flat array from index `i` on, as a tuple, aligned as a whole."""
 
     def load(array: Any, i: Any) -> tuple:
+        _require_aligned(array, i, count)
         return tuple([array[i + k] for k in range(count)])
 
     def build() -> Any:
@@ -66,6 +67,7 @@ def store(count: int) -> Intrinsic:
     """``store(array, i, values)``: write a tuple of `count` elements to index `i` and on, aligned as a whole."""
 
     def store(array: Any, i: Any, values: tuple) -> None:
+        _require_aligned(array, i, count)
         for k in range(count):
             array[i + k] = values[k]
 
@@ -141,6 +143,13 @@ def pointed(dtype: type) -> Intrinsic:
         return pointed
 
     return Intrinsic(pointed, build)
+
+
+def _require_aligned(array: np.ndarray, i: Any, count: int) -> None:
+    """On the simulator, where any access is allowed: raise for one that is an error on a GPU."""
+    place = array.__array_interface__["data"][0] + int(i) * array.itemsize
+    if place % (count * array.itemsize):
+        raise RuntimeError(f"{count} elements of {array.itemsize} bytes are moved at once at {place}, unaligned")
 
 
 def _vector_pointer(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any]:
