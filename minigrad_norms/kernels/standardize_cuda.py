@@ -112,9 +112,7 @@ class _Run:
         """γ or β; of one that is not there all entries are 1 or 0."""
         if a is not None:
             return self.lay(a, self.plan.parameters)
-        made = self.empty((max(1, prod(self.table)),), self.dtype)
-        fill(made, value)
-        return made
+        return cuda.repeated(value, max(1, prod(self.table)), self.dtype, self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return cuda.empty(shape, np.dtype(dtype), self.device)

@@ -40,6 +40,7 @@ __all__ = [
     "jit",
     "kernel",
     "name_of",
+    "repeated",
     "status",
     "taken",
     "to_device",
@@ -142,17 +143,33 @@ def contiguous(array: DeviceArray) -> DeviceArray:
 
 def constant(value: Any, dtype: np.dtype, index: int) -> DeviceArray:
     """A Python number in a GPU's memory: uploaded once, as numbers never change."""
+    return _kept(value, (), dtype, index)
+
+
+def repeated(value: Any, size: int, dtype: np.dtype, index: int) -> DeviceArray:
+    """A flat array of one number, to be read alone: where it is not long, it is uploaded once."""
+    if size * dtype.itemsize <= _LARGEST_CONSTANT:
+        return _kept(value, (size,), dtype, index)
+    from minigrad.devices.cuda.copies import fill
+
+    made = empty((size,), dtype, index)
+    fill(made, value)
+    return made
+
+
+def _kept(value: Any, shape: tuple[int, ...], dtype: np.dtype, index: int) -> DeviceArray:
     known = _driver.get().state.constants
-    key = repr(value), dtype, index  # 0.0 equals −0.0, and NaN does not equal itself
+    key = repr(value), shape, dtype, index  # 0.0 equals −0.0, and NaN does not equal itself
     found = known.get(key)
     if found is None:
         if len(known) >= _MOST_CONSTANTS:
             known.clear()
-        found = known[key] = to_device(np.array(value).astype(dtype), index)
+        found = known[key] = to_device(np.full(shape, np.array(value).astype(dtype)), index)
     return found
 
 
 _MOST_CONSTANTS = 1024
+_LARGEST_CONSTANT = 1 << 16  # bytes
 
 
 def copied(array: Any, index: int | None) -> Any:
