@@ -210,6 +210,15 @@ def test_what_needs_a_result_on_the_cpu_stays_behind_it(either):
     assert len(jitted._last.launches) == 2
 
 
+def test_large_arrays_go_to_the_gpu_and_come_back(either):
+    jitted = mg.jit(lambda x: (x.to("cuda") * 2 + 1).to("cpu"))
+    x = np.random.default_rng(0).standard_normal((130, 130)).astype("f4")  # of a size that is not copied on the way
+    kept = [(a, jitted(a)) for a in (x, x + 1, x.T, mg.tensor(x * 3))]
+    for a, found in kept:
+        np.testing.assert_array_equal(found.numpy(), np.asarray(a) * np.float32(2) + np.float32(1))
+    assert jitted.recordings == 1
+
+
 def test_results_stay_as_they_are_and_arguments_may_be_strided(either):
     jitted = mg.jit(lambda x: {"sum": x.sum(0), "view": (x * 2).T[1:], "state": w})
     w = mg.Variable([3.0], device="cuda")
