@@ -176,7 +176,7 @@ class Optimizer:
             self.change(variable, gradient, slots)
 
     def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
-        """Change one Variable and its slots."""
+        """Change one Variable and its slots: what a new optimizer defines, unless it changes all in one call."""
         raise MissingRuleError(f"{type(self).__name__}: defines no change(variable, gradient, slots)")
 
     @property

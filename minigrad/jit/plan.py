@@ -30,6 +30,7 @@ class Plan:
         gradients: leaves whose ``grad`` the function reads, and the arrays that it is copied to.
         results: the arrays of what the function returns.
         grads: the leaves whose ``grad`` it changes, and the array of the new one, or None.
+        gpu: what is needed on the GPU that it computes on, if any; the rest is of the CPU.
         blocks: the pieces of the arena.
         arena_size, peak, total: bytes of the arena, the least that any arena needs, and all pieces one beside another.
     """
