@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import random as python_random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minigrad import random, tape
+from minigrad import random
+from minigrad._watched import Watched
 from minigrad.errors import CaptureError
 from minigrad.jit import jit
-from minigrad.tensor import Tensor, Variable, full_like, on
+from minigrad.jit.capture import users_level
+from minigrad.tensor import Tensor, Variable, on
 
-#: Changes of attributes after which a run goes on without jit.
-MOST_CHANGES = 20
+#: Steps of a kind (shapes of a batch) that run as written before one is recorded: recording costs as much as many of
+#: them, and what layers make at first, they have made by then.
+FIRST = 16
+
+#: How often attributes may change, unless so many steps at least lie between two changes.
+MOST_CHANGES, STEPS_BETWEEN = 20, 50
 
 
 class Replayed:
     """The loss with its gradients, and the update, each recorded once for each shape of a batch.
 
-    Recordings read attributes of layers and of the optimizer only once. So these are compared, before each epoch and
-    wherever callbacks have had a say, and where one has changed, all is recorded anew.
+    Recordings read Python's side of layers, loss and optimizer only once. So that is watched: before each epoch,
+    wherever callbacks have had a say, and while recording. Where it has changed in between, all is recorded anew; what
+    changes it in each step is not recorded at all.
 
     Attributes:
         active: whether replays are used; False after something that can't be captured.
@@ -30,25 +38,34 @@ class Replayed:
     def __init__(self, run: Any):
         self.active = True
         self._run = run
-        self._known: set = set()
-        self._seen: list[tuple] = []
-        self._changes = 0
+        self._steps: dict[tuple, int] = {}  # of each kind
+        self._recorded: set = set()
+        self._watched: Watched | None = None
+        self._changes = self._replays = 0
         # Without fusion, as a step that is recorded must round as one that is replayed, if a resumed run is to as well.
         self._compute = jit(self._computed, fuse=False)
         self._update = jit(self._updated, fuse=False)
 
     def look(self) -> None:
-        """Notice changed attributes."""
-        if self._known and not _same(self._seen, self._attributes()):
-            self._known.clear()
-            self._compute.clear()
-            self._update.clear()
-            self._changes += 1
-            if self._changes > MOST_CHANGES:
-                self._give_up(f"attributes of the model or the optimizer changed {self._changes} times")
+        """Notice what has changed."""
+        if self._watched is None or self._watched.change() is None:
+            return
+        self._watched = None
+        self._recorded.clear()
+        self._compute.clear()
+        self._update.clear()
+        self._steps = dict.fromkeys(self._steps, FIRST - 1)
+        self._changes += 1
+        if self._changes > MOST_CHANGES and self._replays < self._changes * STEPS_BETWEEN:
+            self._give_up(f"attributes of the model or the optimizer changed {self._changes} times")
 
     def compute(self, x: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> tuple | None:
-        """Outputs, loss and gradients of a batch; None where they can't be replayed."""
+        """Outputs (for metrics) and loss of a batch, whose gradients are left; None where the step is not replayed."""
+        kind = _shapes((x, y, weight))
+        count = self._steps[kind] = self._steps.get(kind, 0) + 1
+        if count <= FIRST:
+            return None
+        self._replays += 1
         device = self._run.model.device
         args = (x, y, weight) if device == "cpu" else [a if a is None else on(device, a) for a in (x, y, weight)]
         return self._guarded(self._compute, *args)
@@ -58,37 +75,49 @@ class Replayed:
         return self._guarded(self._update, list(gradients)) is not None
 
     def _computed(self, x: Any, y: Any, weight: Any) -> tuple:
-        run = self._run
-        outputs, loss = run.forward(x, y, weight)
+        outputs, loss = self._run.forward(x, y, weight)
         if not isinstance(loss, Tensor) or loss.size != 1:  # what is said of it, is said to the caller
             raise CaptureError("fit: the loss is not one number")
-        gradients = tape.backward([loss], [full_like(loss, 1)], run.trained)
-        return (outputs if run.metrics else None), loss, list(gradients)
+        self._run.backward(loss)
+        return (outputs if self._run.metrics else None), loss
 
     def _updated(self, gradients: list) -> tuple:
         self._run.optimizer.update(self._run.trained, gradients)
         return ()
 
-    def _guarded(self, function: Callable, *args: Any) -> Any:
+    _computed.__qualname__ = "the training step"  # what messages call it
+    _updated.__qualname__ = "the optimizer's step"
+
+    def _guarded(self, function: Any, *args: Any) -> Any:
         """What the function returns; None if it could not be recorded, and then everything is as before."""
         key = function is self._compute, _shapes(args)
-        if key in self._known:
+        if key in self._recorded:
             return function(*args)
+        recordings = function.recordings
         before = [(v, v.numpy().copy()) for v in self._variables()]
+        watched, drawn = Watched(self._parts(), self._state), _draws()
         try:
             result = function(*args)
         except CaptureError as error:
             for v, values in before:
                 v.assign(values)
+            if function is self._compute:
+                self._run.forget_gradients()
             self._give_up(str(error))
             return None
-        self._known.add(key)
-        self._seen = self._attributes()  # layers may have set some of their own
+        if function.recordings > recordings:
+            self._recorded.add(key)
+        self._watched = self._watched or watched
+        if change := watched.change():
+            self._give_up(f"each step changes {change}, which a replay would not do")
+        elif drawn != _draws():
+            self._give_up("each step draws random numbers from NumPy or Python; replays know those of minigrad.random")
         return result
 
     def _give_up(self, why: str) -> None:
         self.active = False
-        warnings.warn(f"fit: goes on without jit: {why}", RuntimeWarning, stacklevel=6)
+        text = f"fit: goes on without jit: {why}. With jit=False it would have run like this from the start"
+        warnings.warn(text, RuntimeWarning, stacklevel=users_level())
 
     def _variables(self) -> list[Variable]:
         run = self._run
@@ -96,38 +125,21 @@ class Replayed:
         found += [g.state for g in (random.default_generator, *run.model.generators)]
         return list({id(v): v for v in found}.values())
 
-    def _attributes(self) -> list[tuple]:
-        """(object, name, value) of all that layers, the optimizer and the run have, lists and such taken apart."""
+    def _parts(self) -> list[tuple[str, Any]]:
+        """What is watched, with names."""
         run = self._run
-        found: list[tuple] = [(run, "trained", v) for v in run.trained]
-        found += [(run, name, getattr(run, name)) for name in ("frozen", "penalized", "loss")]
-        for owner in (run.optimizer, *[layer for _, layer in run.model._walk()]):
-            for name, value in vars(owner).items():
-                _take_apart(found, owner, name, value)
-        for v in run.model.variables.values():
-            found += [(v, name, getattr(v, name)) for name in ("trainable", "regularizer", "constraint", "_data")]
-        return found
+        parts = [("the loss", run.loss), ("the optimizer", run.optimizer)]
+        parts += [(f"layer {layer.name!r}", layer) for _, layer in run.model._walk()]
+        return [*parts, *[(v.name or "a Variable", v) for v in run.model.variables.values()]]
+
+    def _state(self) -> tuple:
+        return (self._run.frozen, self._run.penalized, *self._run.trained)
 
 
-def _take_apart(found: list[tuple], owner: Any, name: str, value: Any, depth: int = 0) -> None:
-    if isinstance(value, (list, tuple, dict)) and depth < 4:
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        found.append((owner, name, len(value)))
-        for key, inner in items:
-            _take_apart(found, owner, f"{name}[{key!r}]", inner, depth + 1)
-    else:
-        found.append((owner, name, value))
-
-
-def _same(one: list[tuple], other: list[tuple]) -> bool:
-    return len(one) == len(other) and all(map(_same_entry, one, other))
-
-
-def _same_entry(one: tuple, other: tuple) -> bool:
-    if one[0] is not other[0] or one[1] != other[1]:
-        return False
-    a, b = one[2], other[2]
-    return a is b or (type(a) is type(b) and isinstance(a, (int, float, str, np.dtype)) and repr(a) == repr(b))
+def _draws() -> tuple:
+    """Where the random numbers of NumPy and Python stand."""
+    state: Any = np.random.get_state(legacy=False)  # noqa: NPY002  (whose state it is)
+    return state["state"]["pos"], state["state"]["key"].tobytes(), python_random.getstate()
 
 
 def _shapes(args: Sequence[Any]) -> tuple:

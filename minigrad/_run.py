@@ -73,23 +73,20 @@ class Run:
         """One step, and the loss and metrics of its batch."""
         start = time.perf_counter()
         found = self.replayed.compute(x, y, weight) if self.replays else None
-        if found is not None:
-            outputs, loss, gradients = found
-        else:
-            outputs, loss = self.forward(*[a if a is None else on(self.model.device, a) for a in (x, y, weight)])
+        replayed = found is not None
+        if found is None:
+            found = self.forward(*[a if a is None else on(self.model.device, a) for a in (x, y, weight)])
+        outputs, loss = found
         values = {"loss": loss_value("fit", loss)}
         if not math.isfinite(values["loss"]):
+            self.forget_gradients()
             raise self._not_finite(f"the loss is {values['loss']}", x)
         for name, function in self.metrics:
             values[name] = float(function(outputs.numpy(), y))
-        if found is not None:
-            self._leave(gradients)
-        elif self.frozen:
-            self._backward(loss)
-        else:
-            loss.backward()
+        if not replayed:
+            self.backward(loss)
         self._require_finite_gradients(x)
-        if not (self.replays and self._replay_update()):
+        if not (replayed and self._replay_update()):
             self.optimizer.step(self.trained)
         for name, value in values.items():
             self.totals[name] += value * len(x)
@@ -107,6 +104,14 @@ class Run:
         loss = self.loss(outputs, y) if weight is None else self.loss(outputs, y, weight)
         return outputs, sum(self.model.losses, loss) if self.penalized else loss
 
+    def backward(self, loss: Tensor) -> None:
+        """Leave the gradients of what is trained."""
+        if not self.frozen:
+            loss.backward()
+            return
+        for variable, gradient in zip(self.trained, tape.backward([loss], [full_like(loss, 1)], self.trained)):
+            variable.grad = gradient
+
     @property
     def replays(self) -> bool:
         """Whether steps are replayed by jit."""
@@ -117,7 +122,7 @@ class Run:
         self.trained = self.model.trainable_variables
         self.frozen = len(self.trained) < sum(v.trainable for v in self.model.variables.values())
         self.penalized = bool(self.model.losses)
-        self._forget_gradients()
+        self.forget_gradients()
         if self.replays:
             self.replayed.look()
 
@@ -161,29 +166,22 @@ class Run:
     def _parts(self) -> dict[str, Any]:
         return {"model": self.model, "optimizer": self.optimizer, "generator": _Generators(self.model)}
 
-    def _backward(self, loss: Tensor) -> None:
-        """The gradients of what is trained alone."""
-        self._leave(tape.backward([loss], [full_like(loss, 1)], self.trained))
-
-    def _leave(self, gradients: Sequence[Tensor | None]) -> None:
-        for variable, gradient in zip(self.trained, gradients):
-            variable.grad = gradient
-
     def _replay_update(self) -> bool:
         """The optimizer's step by a replay; False, and nothing has changed, where that can't be."""
         if not self.replayed.update([variable.grad for variable in self.trained]):
             return False
-        self._forget_gradients()
+        self.forget_gradients()
         return True
 
     def _require_finite_gradients(self, x: np.ndarray) -> None:
         for variable in self.trained:
             gradient = variable.grad
             if gradient is not None and not _is_finite(gradient):
-                self._forget_gradients()
+                self.forget_gradients()
                 raise self._not_finite(f"the gradient of {variable.name or 'a Variable'} is not finite", x)
 
-    def _forget_gradients(self) -> None:
+    def forget_gradients(self) -> None:
+        """Those of what is trained."""
         for variable in self.trained:
             variable.grad = None
 

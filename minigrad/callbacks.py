@@ -25,11 +25,13 @@ class Callback:
 
     Attributes:
         stop: set it, and ``fit`` stops after the running step.
+        passive: set it if `on_step_end` leaves model and optimizer as they are; then `fit` need not look each time.
         history: the run's History, set by ``fit``; what is put into its ``curves`` survives a resume.
         model, optimizer: those of the run, set by ``fit``.
     """
 
     stop = False
+    passive = False
     history: Any
     model: Any
     optimizer: Any

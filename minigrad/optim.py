@@ -24,7 +24,7 @@ from minigrad.schedules import (
     warm_up,
 )
 from minigrad.tape import no_grad
-from minigrad.tensor import Tensor, Variable, full_like, move
+from minigrad.tensor import Tensor, Variable, full_like, move, put_grad
 
 __all__ = [
     "SGD",
@@ -162,7 +162,7 @@ class Optimizer:
             raise GradientError(f"{type(self).__name__}: {fixed.name or 'a Variable'} is not trainable") from None
         self.build(variables)
         for leaf in leaves:
-            leaf.grad = None
+            put_grad(leaf, None)
         self._update(gradients)
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from minigrad.errors import GradientError, MutationError, ShapeError
-from minigrad.tensor import Leaf, Tensor, next_id
+from minigrad.tensor import Leaf, Tensor, next_id, put_grad
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -247,7 +247,7 @@ def _deposit(collected: dict[Any, list]) -> None:
             raise ShapeError(f"backward: a gradient of shape {ct.shape} reached a leaf of shape {leaf.shape}")
         sums.append((leaf, ct if leaf.grad is None else leaf.grad + ct))
     for leaf, total in sums:
-        leaf.grad = total
+        put_grad(leaf, total)
 
 
 def _reachable(roots: list, stops: set) -> tuple[set, set]:

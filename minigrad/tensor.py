@@ -21,6 +21,7 @@ _ndarray = np.ndarray
 next_id = itertools.count(1).__next__  # the order in which nodes were recorded, over all threads
 readers: list = []  # called as reader(tensor, how) before Python reads values: those of a `jit` that is recording
 moves = [0]  # how often a Variable went to another device
+writers: list = []  # called as writer(leaf) before its `grad` changes: those of a `jit` that is recording
 living: weakref.WeakValueDictionary[int, Variable] = weakref.WeakValueDictionary()  # all Variables, by when made
 
 
@@ -48,6 +49,13 @@ class Leaf:
         self.shape = shape
         self.dtype = dtype
         self.grad: Tensor | None = None
+
+
+def put_grad(leaf: Leaf, value: Tensor | None) -> None:
+    """Set a leaf's gradient, and tell who records."""
+    for writer in tuple(writers) if writers else ():
+        writer(leaf)
+    leaf.grad = value
 
 
 class Tensor:
@@ -113,7 +121,7 @@ class Tensor:
             raise ArgumentTypeError(f"grad: got {type(value).__name__}, expected a Tensor or None")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ShapeError(f"grad: got {value.dtype}{value.shape}, expected {self.dtype}{self.shape}")
-        self._node.grad = value
+        put_grad(self._node, value)
 
     def numpy(self) -> np.ndarray:
         """The values as a read-only NumPy array; ``numpy().copy()`` may be written to.

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from minigrad.callbacks import (
     ReduceLROnPlateau,
 )
 from minigrad.data._arguments import integer
+from minigrad.devices import cache
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 from minigrad.nn import Layer, losses
 from minigrad.nn import metrics as metric_functions
@@ -68,7 +70,7 @@ def fit(
     progress: bool = True,
     save_to: Any = None,
     resume: bool = False,
-    jit: bool = False,
+    jit: bool = True,
 ) -> History:
     """Train a model on arrays.
 
@@ -94,10 +96,12 @@ def fit(
             Variables, optimizer, generators, position and History.
         resume: continue from that file if it exists, to the same bits as a run that was not interrupted. The learning
             rate too comes from the file.
-        jit: record a step once and replay it, see `minigrad.jit`: the same bits in less time. What layers and losses
-            do in Python besides calling operations, counting calls for instance, happens at the recording alone.
-            Attributes of the model and the optimizer that callbacks change are noticed. A step that reads values of
-            tensors runs without, with a warning.
+        jit: after the first few steps on batches of one shape, record a step and replay it, see `minigrad.jit`: the
+            same bits in less time. A change of attributes, by callbacks for instance, is noticed, and so is one of the
+            globals and closures that the user's layers and losses refer to. A step that reads values of tensors, or in
+            which a layer or the loss changes such things or draws numbers from NumPy, runs without, with a warning
+            that says why. What they do elsewhere, printing or writing files, happens at the recording and not again.
+            On a GPU, steps are not recorded.
 
     Returns:
         the History, from the first epoch on also after a resume.
@@ -270,22 +274,29 @@ def _epoch(
 ) -> None:
     """The rest of an epoch, or as much of it as there is to do."""
     run.enter_epoch()
+    watch = any(map(_may_change, callbacks))
     if not run.batch:
         for callback in callbacks:
             callback.on_epoch_begin(run.epoch + 1)
-    with _bar(progress, run, total, epochs) as bar:
+    with _bar(progress, run, total, epochs) as bar, cache.reported(partial(_say_compiling, bar)):
         for arrays in order:
             values = run.step(*arrays)
             if bar is not None:
                 bar.update()
-                if run.batch % 20 == 0:
+                if run.batch % 20 == 0 or (bar.postfix or "").startswith("compiling"):
                     bar.set_postfix({n: f"{t / run.seen:.4f}" for n, t in run.totals.items()}, refresh=False)
             for callback in callbacks:
                 callback.on_step_end(len(run.history.losses), values)
-            if callbacks and run.replays:
+            if watch and run.replays:
                 run.replayed.look()
             if interrupted.is_set() or run.done(max_steps, callbacks):
                 return
+
+
+def _may_change(callback: Callback) -> bool:
+    """Whether a callback may change model and optimizer between steps."""
+    told = getattr(callback.on_step_end, "__func__", None) is not Callback.on_step_end
+    return told and not callback.passive
 
 
 @contextmanager
@@ -298,6 +309,12 @@ def _bar(progress: bool, run: Run, total: int, epochs: int) -> Iterator[Any]:
     title = f"epoch {run.epoch + 1}/{epochs}"
     with tqdm(total=total, initial=run.batch, desc=title, unit="step", leave=False, file=sys.stderr) as bar:
         yield bar
+
+
+def _say_compiling(bar: Any, kernel: str) -> None:
+    """In the first steps, what takes so long."""
+    if bar is not None:
+        bar.set_postfix_str(f"compiling {kernel}")
 
 
 def _say(progress: bool, epoch: int, epochs: int, values: dict[str, float]) -> None:

@@ -44,6 +44,8 @@ class Normalization(mg.nn.Layer):
         tensor([[1.6       , 0.19999999]], dtype=float32, requires_grad=True)
     """
 
+    worked_out = frozenset({"seen"})
+
     gamma: Variable | None
     beta: Variable | None
 

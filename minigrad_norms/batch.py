@@ -75,6 +75,8 @@ class BatchNormalization(Normalization):
         array([0.02])
     """
 
+    worked_out = frozenset({"seen", "count", "correction"})
+
     def __init__(
         self,
         axis: int | Sequence[int] = -1,

@@ -1,5 +1,6 @@
 """`fit` with jit: the bits of a fit without it, whatever is changed between steps, and what it does where it can't."""
 
+import sys
 import warnings
 
 import numpy as np
@@ -7,19 +8,28 @@ import pytest
 from training_parts import assert_same, data, fit, network, values_of
 
 import minigrad as mg
-from minigrad import nn
+from minigrad import _replayed, nn
 from minigrad.callbacks import Callback
 from minigrad.errors import TrainingError
 
-CALLS = []
+CALLS = 0
+
+
+@pytest.fixture(autouse=True)
+def _recorded_early(monkeypatch):
+    monkeypatch.setattr(_replayed, "FIRST", 1)  # one step as written, for each shape of a batch
 
 
 class Counted(nn.Layer):
-    """Notes each time that Python comes by; the list is no attribute of it."""
+    """Notes each time that Python comes by, where nothing watches."""
 
     def call(self, x, training):
-        CALLS.append(training)
+        counted()
         return x
+
+
+def counted():
+    setattr(sys.modules[__name__], "CALLS", vars(sys.modules[__name__])["CALLS"] + 1)  # noqa: B010
 
 
 class Reader(nn.Layer):
@@ -88,11 +98,11 @@ def test_the_bits_are_those_of_a_fit_without(options):
 
 
 def test_steps_are_replayed():
-    CALLS.clear()
     x, y = data(50)
     model = nn.Sequential([Counted(), nn.Dense(3)])
-    fit(model, x, y, epochs=4, jit=True)
-    assert CALLS.count(True) == 2  # once for batches of 8, once for the last, of 2
+    before = CALLS
+    fit(model, x, y, epochs=4)
+    assert CALLS - before == 1 + 2 * 2  # to make Variables; as written and recorded, batches of 8 and the last, of 2
 
 
 def _rate(model, optimizer):
@@ -156,10 +166,118 @@ def test_a_layer_that_reads_values_runs_without_jit_and_one_warning_says_so():
     assert len(texts) == 1
     assert "fit: goes on without jit" in texts[0]
     assert "test_training_jit.py:" in texts[0]
+    assert "jit=False" in texts[0]
+    assert seen[0].filename.endswith("training_parts.py")  # where fit was called
+
+
+FACTOR = [1.0]
+
+
+def weighted(outputs, y):
+    return FACTOR[0] * nn.losses.softmax_cross_entropy(outputs, y)
+
+
+def smoothed(factor):
+    return lambda outputs, y: factor.value * nn.losses.softmax_cross_entropy(outputs, y)
+
+
+class Factor:
+    value = 1.0
+
+
+@pytest.mark.parametrize("where", ["a global", "an object in a closure"])
+def test_what_the_users_functions_refer_to_may_change(where):
+    x, y = data(50)
+    factor = Factor()
+
+    def make():
+        FACTOR[0] = factor.value = 1.0
+        return network()
+
+    def action(model, optimizer):
+        FACTOR[0] = factor.value = 3.0
+
+    loss = weighted if where == "a global" else smoothed(factor)
+    untouched = fit(make(), x, y, mg.optim.Adam(0.01), epochs=2, loss=loss).losses
+    history = pair(x, y, make=make, callbacks=lambda: [At(5, action)], epochs=2, loss=loss)
+    assert history.losses[:5] == untouched[:5]
+    assert history.losses[5] != untouched[5]
+
+
+class Warming(nn.Layer):
+    """Counts its calls, and computes with the count."""
+
+    def __init__(self):
+        super().__init__("warming")
+        self.count = 0
+
+    def call(self, x, training):
+        self.count += training
+        return x * min(1.0, self.count / 10)
+
+
+class Noisy(nn.Layer):
+    """Draws from NumPy."""
+
+    def call(self, x, training):
+        return x + np.random.standard_normal(x.shape).astype(np.float32)
+
+
+class OwnNoise(nn.Layer):
+    """Draws from a generator of its own."""
+
+    def __init__(self):
+        super().__init__("own")
+        self.rng = np.random.default_rng(0)
+
+    def call(self, x, training):
+        return x + self.rng.standard_normal(x.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (Warming, "each step changes attribute 'count' of layer 'warming'"),
+        (Noisy, "each step draws random numbers from NumPy or Python"),
+        (OwnNoise, "each step changes what is seen by layer 'own'"),
+    ],
+)
+def test_steps_that_change_what_they_read_are_not_replayed(kind, why):
+    x, y = data(50)
+
+    def make():
+        np.random.seed(0)
+        model = nn.Sequential([nn.Dense(5), kind(), nn.Dense(3)])
+        model.set_generator(mg.random.Generator(0))
+        return model
+
+    with pytest.warns(RuntimeWarning, match=why):
+        pair(x, y, make=make, epochs=3)
+
+
+def test_gradients_of_variables_that_are_not_the_models():
+    x, y = data(50)
+    found = []
+    for jit in (False, True):
+        centre = mg.Variable(np.zeros(3, np.float32), name="centre")
+
+        def loss(outputs, y, centre=centre):
+            return nn.losses.softmax_cross_entropy(outputs, y) + ((outputs - centre) ** 2).mean()
+
+        def step(model, optimizer, centre=centre):
+            centre.assign(centre - 0.1 * centre.grad)
+            centre.grad = None
+
+        each = At(0, step)
+        each.on_step_end = lambda n, values, step=step: step(None, None)
+        fit(network(), x, y, loss=loss, callbacks=[each], jit=jit, epochs=2)
+        found.append(centre.numpy().copy())
+    assert found[0].any()
+    np.testing.assert_array_equal(*found)
 
 
 def test_attributes_that_change_at_every_step_end_in_a_warning():
-    x, y = data(200)
+    x, y = data(400)
 
     class Restless(Callback):
         def on_step_end(self, step, values):
@@ -188,5 +306,5 @@ def test_what_is_not_finite_leaves_the_parameters_from_before(bad):
 
 def test_what_is_no_loss_is_said_as_without_jit():
     x, y = data(20)
-    with pytest.warns(RuntimeWarning, match="without jit"), pytest.raises(mg.errors.ShapeError, match="the loss has"):
-        fit(network(), x, y, loss=lambda outputs, y: outputs, jit=True)
+    with pytest.raises(mg.errors.ShapeError, match="the loss has"):
+        fit(network(), x, y, loss=lambda outputs, y: outputs)

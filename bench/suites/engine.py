@@ -6,15 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.case import Case, Work
+from bench.suites import cold
 
 TITLE = "the engine's own cost: an operation on 8 elements, its backward, importing, the first training step"
 CHAIN = 100  # operations that a measurement strings together
-
-_STEP = (
-    "import os, time; from bench.suites import train; train.{peer}_step()();"
-    " print(time.monotonic() - float(os.environ['BENCH_START']))"
-)
-_IMPORT = "import time; start = time.perf_counter(); import {modules}; print(time.perf_counter() - start)"
 
 
 def cases(quick: bool) -> list[Case]:
@@ -23,16 +18,7 @@ def cases(quick: bool) -> list[Case]:
     operations = {"multiply": "x * y", "number": "x * 1.01", "tanh": "tanh(x)", "matmul": "x @ y, (8, 8)"}
     chosen = ["multiply", "matmul"] if quick else list(operations)
     rows = [Case(f"{operations[o]}, {modes[m]}", {"operation": o, "mode": m}) for o in chosen for m in modes]
-    imports = {p: _IMPORT.format(modules=m) for p, m in [("torch", "torch"), ("jax", "jax")]}
-    imports["minigrad"] = _IMPORT.format(modules="minigrad, minigrad_norms")
-    rows.append(Case("import", commands=imports, below=0.4, repeat=1 if quick else 7))
-    if not quick:
-        steps = {peer: _STEP.format(peer=peer) for peer in ("minigrad", "torch", "jax")}
-        first = "process start to the end of the first step"
-        rows.append(Case(f"{first}, kernels cached", commands=steps, cache="kept", below=1.5, repeat=7))
-        cold = {"minigrad": steps["minigrad"]}
-        rows.append(Case(f"{first}, no kernel cached", commands=cold, cache="fresh", below=25.0, repeat=3))
-    return rows
+    return [*rows, *cold.starts(quick)]
 
 
 def with_minigrad(case: Case) -> Work:

@@ -15,6 +15,8 @@ import os
 import platform
 import sys
 import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,42 @@ def folder() -> tuple[Path | None, str]:
     return path, "set by MINIGRAD_CACHE_DIR" if chosen else "the user's cache"
 
 
+@contextlib.contextmanager
+def reported(report: Callable[[str], Any]) -> Iterator[None]:
+    """Inside, `report` is told the name of each kernel that this thread begins to compile."""
+    before = getattr(_here, "report", None)
+    _here.report = report
+    try:
+        yield
+    finally:
+        _here.report = before
+
+
+@contextlib.contextmanager
+def shown(title: str) -> Iterator[None]:
+    """Inside, kernels that are compiled are counted by a bar on stderr, unless someone is told of them already."""
+    if getattr(_here, "report", None) is not None or os.environ.get("MINIGRAD_QUIET"):
+        yield
+        return
+    bars: list[Any] = []
+
+    def report(kernel: str) -> None:
+        from tqdm import tqdm
+
+        if not bars:
+            options: dict[str, Any] = {"unit": " kernels", "leave": False, "file": sys.stderr, "disable": None}
+            bars.append(tqdm(desc=title, delay=_PATIENCE, mininterval=0, **options))
+        bars[0].set_postfix_str(kernel, refresh=False)
+        bars[0].update()
+
+    try:
+        with reported(report):
+            yield
+    finally:
+        for bar in bars:
+            bar.close()
+
+
 class KernelCache:
     """What Numba asks of a dispatcher's cache, for one kernel whose sources and flags hash to ``stamp``."""
 
@@ -74,6 +112,8 @@ class KernelCache:
             with contextlib.suppress(Exception):  # whatever is wrong with the file, compiling anew mends it
                 return CompileResult._rebuild(target_context, *pickle.loads(payload))
         _announce(self._path)
+        if (report := getattr(_here, "report", None)) is not None:
+            report(self._name)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -117,6 +157,8 @@ def _versions() -> str:
     return f"{sys.version} {platform.machine()} {numba.__version__} {llvmlite.__version__} {numpy.__version__}"
 
 
+_PATIENCE = 1.0  # seconds that go by without a bar
+_here = threading.local()  # who is told of what a thread compiles
 _announced = False
 
 

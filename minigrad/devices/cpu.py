@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Elements touched from which a parallel loop repays its start.
-PARALLEL_WORK = 1 << 17
+PARALLEL_WORK = 1 << 16
 
 pool = Pool()
 empty = pool.empty

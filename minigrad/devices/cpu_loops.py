@@ -146,9 +146,14 @@ def kernel_of(
 ) -> cpu.Kernel:
     """The kernel that fills an array with each expression; equal ones are one kernel. See `source_of`."""
     rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
+    return shared_kernel(expressions[-1].op, rest, scope, dtype)
+
+
+def shared_kernel(name: str, rest: str, scope: dict[str, Any], dtype: np.dtype) -> cpu.Kernel:
+    """The kernel whose source is ``def``, a name that begins with `name`, and the rest; the same for the same text."""
     found = _shared.get((dtype.num, rest))
     if found is None:
-        name = f"{expressions[-1].op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+        name = f"{name}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
         made = cpu.chunked(cpu.from_source(name, f"def {name}{rest}", scope))
         found = _shared.setdefault((dtype.num, rest), made)
     return found
@@ -205,7 +210,7 @@ def source_of(
     """
     scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": div}
     numbers = {name: i for i, name in enumerate(inputs)}
-    lines, results = _statements(expressions, numbers, kinds, dtype, scope, nested)
+    lines, results = statements(expressions, numbers, kinds, dtype, scope, nested)
     each, outs = range(len(kinds)), ["out", *[f"out_{i}" for i in range(1, len(results))]]
     text = f"(chunk, chunks, {', '.join(outs)}, {'inner, outer, strides, ' if nested else ''}"
     text += ", ".join(f"in_{i}" for i in each) + "):\n"
@@ -229,7 +234,7 @@ def source_of(
     return text + "        low += count\n", scope
 
 
-def _statements(
+def statements(
     expressions: Sequence[Expr],
     numbers: dict[str, int],
     kinds: str,
@@ -237,7 +242,10 @@ def _statements(
     scope: dict[str, Any],
     nested: bool,
 ) -> tuple[list[str], list[str]]:
-    """One assignment for each operation of the expressions, and the names of the results."""
+    """One assignment for each operation of the expressions, and the names of the results.
+
+    The element of ``in_0`` is ``x0``, read at ``i`` or, where loops are nested, at ``from_0 + i``, unless it stays.
+    """
     suffix = "_f32" if dtype == dtypes.float32 else "_f64"
     names: dict[int, str] = {}
     lines = []

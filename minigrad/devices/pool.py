@@ -6,7 +6,9 @@ that return here when they are free.
 """
 
 import contextlib
+import ctypes
 import mmap
+import os
 import threading
 from collections import deque
 from math import prod
@@ -53,11 +55,14 @@ class Pool:
             return self._kept
 
     def release(self) -> None:
-        """Give all free memory back to the operating system."""
+        """Give all free memory back to the operating system, and have malloc give back what it keeps."""
         with self._lock:
             self._collect()
             self._free.clear()
             self._kept = 0
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+        if trim is not None:  # the GNU C library's
+            trim(ctypes.c_size_t(0))
 
     def after_fork(self) -> None:
         """Start anew in a forked child: another thread may have held the lock, half way through, and is gone now."""

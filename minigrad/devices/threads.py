@@ -3,10 +3,11 @@
 The one that enters takes chunks from the first on, the others from the last, so that each meets in one kernel the parts
 of arrays that it has in its cache from the one before.
 
-Threads of the team wait for a while between two kernels, and sleep then. The one that enters wakes them and begins;
-it never waits for a thread to start, only for chunks that others have begun, so that a processor that is busy with
-something else costs little. Numba's own threads, which all must arrive before a loop ends, would cost a time slice of
-the operating system at each kernel then.
+Threads of the team wait for a while between two kernels, give way to others for some milliseconds, and sleep then: one
+that must be woken comes too late for most kernels. The one that enters wakes them and begins; it never waits for a
+thread to start, only for chunks that others have begun, so that a processor that is busy with something else costs
+little. Numba's own threads, which all must arrive before a loop ends, would cost a time slice of the operating system
+at each kernel then.
 
 The team has as many threads as ``numba.get_num_threads()`` says, with the one that enters. One enters at a time.
 """
@@ -31,7 +32,8 @@ _STATE, _LEFT, _SLEEPING, _ROOM = 0, 16, 32, 48
 _TASK, _CONTEXT, _FAILED, _HELPERS, _READ, _WRITE, _YIELD, _IN, _OUT = range(64, 73)
 _BYTES = 80  # of what goes through the pipe that sleeping threads read
 _OPEN, _ONE, _INSIDE, _JOB = 1, 2, (1 << 20) - 2, 1 << 20  # the state: open or not, threads inside, number of the job
-_PATIENCE = 4000  # looks at the state before a thread sleeps: a tenth of a millisecond or two
+_PATIENCE = 4000  # looks at the state before a thread gives way to others: a tenth of a millisecond or two
+_DROWSY = 6000  # looks before it sleeps: a few milliseconds
 
 WORDS = np.zeros(96, np.int64)
 _one = threading.Lock()
@@ -158,9 +160,11 @@ def _serve_forever(words):
                 add(words, _STATE, -_ONE)
                 done = state // _JOB
             looks = 0
-        elif looks < _PATIENCE:
+        elif looks < _DROWSY:
             wait()
             looks += 1
+            if looks > _PATIENCE:
+                ask(words[_YIELD])
         else:
             add(words, _SLEEPING, 1)
             state = load(words, _STATE)

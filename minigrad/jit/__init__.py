@@ -39,7 +39,8 @@ def jit(function: Callable | None = None, *, fuse: bool = True, limit: int = 16)
         limit: how many recordings to make. Calls beyond them that fit none run without jit, with a warning.
 
     Returns:
-        the jitted function. ``plan()`` describes what the last call ran, ``clear()`` forgets all recordings.
+        the jitted function. ``plan()`` describes what the last call ran, ``profile(...)`` says where the time of a
+        call goes, ``clear()`` forgets all recordings.
 
     Raises:
         ArgumentTypeError: if `function` can't be called.

@@ -21,7 +21,7 @@ from minigrad.nn.layer import Layer
 from minigrad.optim import Optimizer
 from minigrad.primitive import Primitive
 from minigrad.tape import state
-from minigrad.tensor import Leaf, Tensor, Variable, living, next_id, readers
+from minigrad.tensor import Leaf, Tensor, Variable, living, next_id, readers, writers
 
 _ENGINE = str(Path(minigrad.__file__).parent) + os.sep
 _PLUGINS = ("minigrad_", os.sep + "numpy" + os.sep)  # other code that is not the user's
@@ -46,9 +46,11 @@ def record(
     recorder = Recorder(getattr(function, "__qualname__", repr(function)), inputs)
     state.observers.append(recorder)
     readers.append(recorder.on_read)
+    writers.append(recorder.on_gradient)
     try:
         result = function(*args, **kwargs)
     finally:
+        writers.remove(recorder.on_gradient)
         readers.remove(recorder.on_read)
         state.observers.remove(recorder)
     structure = Structure(result)
@@ -69,6 +71,7 @@ class Recorder:
         self._shared: dict[int, list[tuple]] = {}  # of Variables: the keys of what shares their memory
         self._builds = False
         self._gpu: str | None = None
+        self._written: set[Leaf] = set()  # leaves whose gradients changed; other threads change those of theirs
         self._begin = next_id()
         self._living = living_variables()
         self._inputs = [self._made("input", i, t._data) for i, t in enumerate(inputs)]
@@ -80,7 +83,9 @@ class Recorder:
         for i, (v, leaf, grad) in enumerate(self._before):
             if grad is not None:
                 if self._owner_of(grad._data) is not None:  # two that share memory now need not do so at the next call
-                    grad = leaf.grad = Tensor(grad._data.copy(), grad._node, grad._index)
+                    copy = Tensor(grad._data.copy(), grad._node, grad._index)
+                    if leaf.grad is grad:
+                        leaf.grad = grad = copy
                     self._before[i] = v, leaf, grad
                 self._made("gradient", leaf, grad._data)
 
@@ -126,6 +131,11 @@ class Recorder:
             f"jit: {self.name} turns a tensor of shape {x.shape} into {how} at {user_line()}, where its value is not "
             "known to later calls; compute with tensors (where, maximum ...) and convert what the function returns"
         )
+
+    def on_gradient(self, leaf: Leaf) -> None:
+        """The gradient of a leaf is about to change."""
+        if threading.get_ident() == self._thread:
+            self._written.add(leaf)
 
     # Values
 
@@ -203,10 +213,11 @@ class Recorder:
         grads: list[tuple[Leaf, Value | None]] = []
         expected = []
         for v, leaf, before in self._before:
-            after = leaf.grad
-            if after is not before:
+            changed = leaf in self._written and leaf.grad is not before
+            if changed:
+                after = leaf.grad
                 grads.append((leaf, None if after is None else self._value(after)))
-            if after is not before or id(v) in self._variables:
+            if changed or id(v) in self._variables:
                 expected.append((leaf, before is not None))
         made = {id(v) for v in living_variables()} - {id(v) for v in self._living}
         if self._builds or made:
@@ -228,6 +239,14 @@ def user_line() -> str:
     """Where the user's own code is, as ``file:line``: the innermost frame outside of the engine and its plugins."""
     frame = _user_frame()
     return "an unknown line" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def users_level() -> int:
+    """How many frames up from the caller the user's own code is, as `warnings.warn` counts them."""
+    wanted, level, frame = _user_frame(), 1, sys._getframe(1)
+    while frame.f_back is not None and frame is not wanted:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _user_frame() -> FrameType | None:

@@ -11,12 +11,15 @@ from functools import update_wrapper
 from types import MethodType
 from typing import Any
 
+from minigrad.devices import cache, cpu
 from minigrad.errors import ArgumentError
 from minigrad.jit.capture import record, user_line
 from minigrad.jit.plan import Plan
 from minigrad.jit.replay import Replay, closed
 from minigrad.jit.signature import Signature
 from minigrad.tape import is_recording, state
+
+_LARGE = 1 << 20  # bytes of values: what their recording took, free now, replays will not ask for
 
 
 class Jitted:
@@ -51,10 +54,10 @@ class Jitted:
         recording = is_recording()
         if recording and signature.requires_grad:
             return self.function(*args, **kwargs)
-        for replay in self._known.get((signature.key, state.device, recording), ()):
-            if replay.fits():
-                self._last = replay
-                return replay(signature.arrays)
+        replay = self._fitting(signature, recording)
+        if replay is not None:
+            self._last = replay
+            return replay(signature.arrays)
         return self._record(signature, args, kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -94,6 +97,40 @@ class Jitted:
             raise ArgumentError(f"plan: {self._name} has no recording yet; call it first")
         return Report(self._last, self._name)
 
+    def profile(self, *args: Any, **kwargs: Any) -> Any:
+        """Where the time of a call with these arguments goes: a `Profile`, which prints as a table by kernel.
+
+        If there is no recording for these arguments yet, calls come first that make one: two if the first makes
+        Variables, else one. Then replays are timed, and what they changed, Variables and gradients, is put back.
+
+        Raises:
+            ArgumentError: if such a call is not replayed: an argument requires gradients, or it makes Variables always.
+
+        Example:
+            >>> import minigrad as mg
+            >>> step = mg.jit(lambda x: mg.exp(x @ x).sum())
+            >>> profile = step.profile(mg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+            >>> [(name, count) for name, count, seconds in sorted(profile.kernels)]
+            [('mg::exp', 1), ('mg::matmul', 1), ('mg::sum', 1)]
+        """
+        from minigrad.jit.profile import measured
+
+        signature, recording = Signature(args, kwargs), is_recording()
+        for _ in range(2):
+            if self._fitting(signature, recording) is None:
+                self(*args, **kwargs)
+        replay = self._fitting(signature, recording)
+        if replay is None or (recording and signature.requires_grad):
+            raise ArgumentError(f"profile: {self._name} is not replayed with these arguments, but run as it is written")
+        return measured(replay, signature.arrays)
+
+    def _fitting(self, signature: Signature, recording: bool) -> Replay | None:
+        """The recording that serves a call."""
+        for replay in self._known.get((signature.key, state.device, recording), ()):
+            if replay.fits():
+                return replay
+        return None
+
     @property
     def _name(self) -> str:
         return getattr(self.function, "__qualname__", repr(self.function))
@@ -107,11 +144,14 @@ class Jitted:
             self._before = signature
             device, recording = state.device, is_recording()
             (args, kwargs), inputs = signature.with_copies()
-            result, trace = record(self.function, args, kwargs, inputs)
-            if trace is None:
-                return result.rebuild(result.parts)
-            self._last = Replay(Plan(trace, self.fuse), self._name)
+            with cache.shown(f"jit: compiling for {self._name}"):
+                result, trace = record(self.function, args, kwargs, inputs)
+                if trace is None:
+                    return result.rebuild(result.parts)
+                self._last = Replay(Plan(trace, self.fuse), self._name)
             self._known.setdefault((signature.key, device, recording), []).append(self._last)
+            if self._last.plan.total > _LARGE:
+                cpu.pool.release()
             # The tape behind this call's results is there, but later calls have none: this one does as they will.
             leaves = self._last.leaves
             parts = [t if t._node is None else closed(t.detach(), self._name, leaves) for t in result.parts]

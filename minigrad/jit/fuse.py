@@ -4,20 +4,23 @@ A group grows from a call to the calls that use its results, as long as all fill
 long as nothing in between needs what the group makes or changes what it reads. The group runs where its last call
 stood; of its values only those are stored that something else needs. Loops are generated from the primitives' scalar
 functions, as those of single calls are. Rounding may differ, as the compiler joins products and sums over the whole.
+
+A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
+derivative, are applied to each block of the product right after it was computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from minigrad import dtypes, scalar
-from minigrad.devices import cpu, cpu_loops
+from minigrad.devices import blas, cpu_loops
 from minigrad.elementwise import Elementwise
-from minigrad.jit.bind import Compiled, Step
+from minigrad.jit.fused import Fused, FusedProduct
 from minigrad.jit.trace import Call, Value
+from minigrad.ops import linalg_cpu
+from minigrad.ops.linalg import matmul_p
 from minigrad.scalar import Expr
 
 #: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
@@ -27,37 +30,6 @@ MOST_COMPARISONS = 8
 MOST_OPERATIONS = 48
 
 _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
-
-
-class Fused:
-    """What stands for a primitive in a call that was fused of several.
-
-    Attributes:
-        expressions: of each output, in the variables ``in_0``, ``in_1`` ...
-        members: the names of the primitives.
-    """
-
-    mutates: tuple = ()
-    view = False
-
-    def __init__(self, expressions: list[Expr], members: list[str]):
-        self.expressions = expressions
-        self.members = members
-        self.name = "+".join(name.partition("::")[2] for name in members)
-
-    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
-        """The call of the one loop that fills the outputs."""
-        shape, size = outputs[0].shape, outputs[0].size
-        if not size:
-            return []
-        arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
-        kinds, inner, outer, strides = cpu_loops.layout(shape, tuple([a.shape for a in arrays]))
-        inputs = [f"in_{i}" for i in range(len(arrays))]
-        kernel = cpu_loops.kernel_of(self.expressions, inputs, outputs[0].dtype, kinds, outer is not None)
-        chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
-        lengths = () if outer is None else (inner, outer, strides)
-        flat = [a.reshape(-1) for a in arrays]
-        return [Compiled(kernel, chunks, size, (chunks, *[o.reshape(-1) for o in outputs], *lengths, *flat))]
 
 
 def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
@@ -76,12 +48,20 @@ def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
             v = v.base
     joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
     for group in groups:
-        made = _join(group.calls, uses, at_end) if len(group.calls) > 1 else None
-        if made is not None:
-            joined.update(dict.fromkeys(group.calls))
-            joined[group.calls[-1]] = made
+        for members in _attempts(group.calls):
+            made = _join(members, uses, at_end)
+            if made is not None:
+                joined.update(dict.fromkeys(members))
+                joined[members[-1]] = made
+                break
     result = [made for call in calls if (made := joined.get(call, call)) is not None]
     return result, len(calls) - len(result)
+
+
+def _attempts(calls: list[Call]) -> list[list[Call]]:
+    """The members of a group, and those without a product: what may become one call."""
+    without = [call for call in calls if not _is_product(call)]
+    return [members for members in ((calls, without) if len(without) < len(calls) else (calls,)) if len(members) > 1]
 
 
 class _Group:
@@ -101,7 +81,8 @@ def _groups(calls: list[Call]) -> list[_Group]:
     of: dict[Value, _Group] = {}  # the group that makes a value
     readers: dict[int, list[_Group]] = {}  # of a Variable's memory
     for call in calls:
-        if not _is_elementwise(call):
+        joins = _is_elementwise(call)
+        if not (joins or _is_product(call)):
             for v in call.inputs:
                 if v is not None and v.root in of:
                     of[v.root].closed = True
@@ -114,7 +95,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
             group = None if v is None else of.get(v.root)
             if group is None or group is mine:
                 continue
-            if v in group.made and not group.closed and _fits(group, mine):
+            if joins and v in group.made and not group.closed and _fits(group, mine):
                 groups.pop(mine, None)
                 mine = _merged(group, mine)
                 of.update(dict.fromkeys(mine.made, mine))
@@ -141,8 +122,12 @@ def _fits(group: _Group, other: _Group) -> bool:
     one, two = group.calls[0].outputs[0], other.calls[0].outputs[0]
     if one.shape != two.shape or one.dtype != two.dtype:
         return False
-    reads = (group.reads | other.reads) - group.made - other.made
-    operations = sum(_operations(call) for call in (*group.calls, *other.calls))
+    calls = (*group.calls, *other.calls)
+    if sum(map(_is_product, calls)) > 1:
+        return False
+    loops = [call for call in calls if not _is_product(call)]
+    reads = {v for call in loops for v in call.inputs if v is not None} - group.made - other.made
+    operations = sum(map(_operations, loops))
     return _comparisons(1, reads) <= MOST_COMPARISONS and operations <= MOST_OPERATIONS
 
 
@@ -169,6 +154,19 @@ def _is_elementwise(call: Call) -> bool:
     )
 
 
+def _is_product(call: Call) -> bool:
+    """Whether it is a matrix product that is computed in blocks of whole rows.
+
+    Where columns are cut, loops of their own are quicker: they walk through memory from end to end.
+    """
+    if call.primitive is not matmul_p or blas.TABLE is None or call.outputs[0].gpu is not None:
+        return False
+    if not all(v is not None and dtypes.has_kernels(v.dtype) and v.size and _is_contiguous(v) for v in call.inputs):
+        return False
+    x, y = call.inputs
+    return linalg_cpu.has_whole_rows(x, y, **call.params)
+
+
 def _is_contiguous(v: Value) -> bool:
     """Whether its array is contiguous, apart from repeats by broadcasting."""
     while v.base is not None:
@@ -181,14 +179,19 @@ def _is_contiguous(v: Value) -> bool:
 def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) -> Call | None:
     """One call for several; None if too many values would have to be stored for the loop to be vectorized."""
     members = set(calls)
+    product = next(filter(_is_product, calls), None)
     inputs: list[Value] = []
     known: dict[Value, Expr] = {}
+    if product is not None:
+        known[product.outputs[0]] = scalar.variable("in_0")
     for call in calls:
+        if call is product:
+            continue
         mapping = {}
         for name, v in zip(call.primitive.inputs, call.inputs):
             assert v is not None
             if v not in known:
-                known[v] = scalar.variable(f"in_{len(inputs)}")
+                known[v] = scalar.variable(f"in_{len(inputs) + (product is not None)}")
                 inputs.append(v)
             mapping[name] = known[v]
         known[call.outputs[0]] = _substituted(call.primitive.expression, mapping)  # type: ignore[attr-defined]
@@ -199,8 +202,15 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     ]
     if _comparisons(len(outputs), inputs) > MOST_COMPARISONS:
         return None
-    primitive: Any = Fused([known[v] for v in outputs], [call.primitive.name for call in calls])
-    made = Call(primitive, list(inputs), {}, calls[-1].where)
+    names = [call.primitive.name for call in calls]
+    primitive: Any = Fused([known[v] for v in outputs], names)
+    if product is not None:
+        if not all(FusedProduct.takes(outputs[0].shape, v) for v in inputs):
+            return None
+        outputs.sort(key=lambda v: v is not product.outputs[0])
+        primitive = FusedProduct([known[v] for v in outputs], names, product.params)
+        inputs = [*product.inputs, *inputs]  # type: ignore[list-item]
+    made = Call(primitive, inputs, {}, calls[-1].where)  # type: ignore[arg-type]
     made.outputs = outputs
     return made
 

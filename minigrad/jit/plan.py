@@ -12,7 +12,8 @@ from minigrad.elementwise import Elementwise
 from minigrad.jit import gpu, memory
 from minigrad.jit.bind import Plain, Step, bind
 from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
-from minigrad.jit.fuse import Fused, fused
+from minigrad.jit.fuse import fused
+from minigrad.jit.fused import Fused
 from minigrad.jit.passes import Simplified
 from minigrad.jit.trace import Call, Trace, Value
 from minigrad.primitive import Abstract

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
@@ -41,9 +42,9 @@ class Replay:
         self.leaves = tuple([(leaf, 0) for leaf, _ in self.expected])  # edges to what results may depend on
         self._lock = threading.Lock()
         self._scope: dict[str, Any] = {"Tensor": Tensor, "copyto": np.copyto, "ndarray": np.ndarray}
-        self.segments: list[Segment] = []
-        self.launches: list[Launches] = []
-        self.run, self.source = self._generate()
+        self.segments: list[Segment]
+        self.launches: list[Launches]
+        self.run, self.source = self._generate(self._steps)
 
     def fits(self) -> bool:
         """Whether Variables are where they were for the recording, and their gradients as then: there, or None."""
@@ -64,9 +65,14 @@ class Replay:
         """A thread that held the lock is gone in a forked child."""
         self._lock = threading.Lock()
 
+    def timed(self, times: list[float]) -> Callable:
+        """`run` with a clock: it puts the seconds of each of the plan's calls into `times`."""
+        self._scope.update(clock=time.perf_counter, times=times)
+        return self._generate(self._timed_steps)[0]
+
     # The source
 
-    def _generate(self) -> tuple[Callable, str]:
+    def _generate(self, steps: Callable[[], list[str]]) -> tuple[Callable, str]:
         plan = self.plan
         names = [f"x{i}" for i in range(len(plan.inputs))]
         lines = [] if plan.gpu is None else [f"{self._once('enter', plan.gpu.enter)}()"]
@@ -85,7 +91,7 @@ class Replay:
             copying = self._copying(target)
             lines.append(f"{copying}({self._name('gradient', target)}, {self._name('leaf', leaf)}.grad._data)")
         lines += self._changes()
-        lines += self._steps()
+        lines += steps()
         for leaf, array in plan.grads:
             made = "None" if array is None else f"Tensor({self._leaving(array)})"
             lines.append(f"{self._name('leaf', leaf)}.grad = {made}")
@@ -123,21 +129,32 @@ class Replay:
         return [f"{self._name('version', v._version)}[0] += 1" for v in changed.values()]
 
     def _steps(self) -> list[str]:
-        """A line for each segment, each run of launches, and each step between them."""
-        lines = []
-        for how, group in groupby([step for steps in self.plan.steps for step in steps], _how):
-            run: list[Any] = list(group)
-            if how == "native":
-                lines += self._enter(Segment(run, self.plan.exchange))
-            elif how == "launch":
-                self.launches.append(Launches(run))
-                lines.append(f"{self._name('launch', self.launches[-1])}()")
-            else:
-                lines += [self._call(step) for step in run]
+        lines, self.segments, self.launches = self._lines([step for steps in self.plan.steps for step in steps])
         return lines
 
+    def _timed_steps(self) -> list[str]:
+        lines = []
+        for i, steps in enumerate(self.plan.steps):
+            if steps:
+                lines += ["start = clock()", *self._lines(steps)[0], f"times[{i}] = clock() - start"]
+        return lines
+
+    def _lines(self, steps: Sequence[Step]) -> tuple[list[str], list[Segment], list[Launches]]:
+        """A line for each segment, each run of launches, and each step between them; segments and runs of launches."""
+        lines, segments, launches = [], [], []
+        for how, group in groupby(steps, _how):
+            run: list[Any] = list(group)
+            if how == "native":
+                segments.append(Segment(run, self.plan.exchange))
+                lines += self._enter(segments[-1])
+            elif how == "launch":
+                launches.append(Launches(run))
+                lines.append(f"{self._name('launch', launches[-1])}()")
+            else:
+                lines += [self._call(step) for step in run]
+        return lines, segments, launches
+
     def _enter(self, segment: Segment) -> list[str]:
-        self.segments.append(segment)
         words = self._name("words", segment.words) if segment.places else ""
         lines = [f"{words}[{at}] = at{i} + {offset}" for at, i, offset in segment.places]
         owned = "".join([f"own{i}, " for i in range(len(self.plan.exchange.arrays))])

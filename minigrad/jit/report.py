@@ -8,7 +8,7 @@ from typing import Any
 
 from minigrad.devices.cuda import name_of
 from minigrad.jit.bind import Compiled, Step
-from minigrad.jit.fuse import Fused
+from minigrad.jit.fused import Fused
 from minigrad.jit.gpu import Work
 from minigrad.jit.native import native_of
 from minigrad.jit.plan import Plan
@@ -55,7 +55,7 @@ class Report:
             head.append(f"{where}; {sizes[0]} for {sizes[1]} of values, at least {sizes[2]}")
         rows = [("", "primitive", "output", "runs as", "recorded at")]
         for i, (call, steps) in enumerate(zip(plan.calls, plan.steps)):
-            rows.append((str(i), call.primitive.name, _outputs(call), _kinds(call, steps), call.where))
+            rows.append((str(i), call.primitive.name, outputs(call), _kinds(call, steps), call.where))
         widths = [max(len(row[k]) for row in rows) for k in range(4)]
         table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)) + "  " + row[4] for row in rows]
         return "\n".join([*head, "", *table])
@@ -118,7 +118,8 @@ def _kinds(call: Call, steps: list[Step]) -> str:
     return "+".join(dict.fromkeys(_how(step) for step in steps))
 
 
-def _outputs(call: Call) -> str:
+def outputs(call: Call) -> str:
+    """What a call makes or changes, in words."""
     if call.mutates:
         names = [getattr(v.root.source, "name", None) or "a Variable" for v in call.mutates]
         return f"→ {names[0]}" if len(names) == 1 else f"→ {len(names)} Variables"

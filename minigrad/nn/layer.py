@@ -32,6 +32,8 @@ class Layer:
         dtype: of the Variables.
 
     Attributes:
+        worked_out: names of attributes that `call` sets by the shape of its input alone, a constant of the class: to
+            `fit` they are no change of the layer.
         trainable: set it to False, and training leaves the Variables of this layer and the inner ones alone.
         device: where the Variables are, or will be made: where the first input is, unless `to` says something else.
 
@@ -52,6 +54,8 @@ class Layer:
         >>> list(layer.variables)
         ['factor']
     """
+
+    worked_out: frozenset[str] = frozenset()
 
     def __init__(self, name: str | None = None, dtype: Any = None):
         self.name = name or type(self).__name__.lower()

@@ -177,6 +177,10 @@ def _clip(x, low, high):
     return scalar.select((limited > high) | scalar.isnan(high), high, limited)
 
 
+# Numbers become tensors beforehand: a call that finds out for itself that it was given one takes half as long again.
+_NUMBERS = frozenset((int, float))
+
+
 def add(x: Any, y: Any) -> Tensor:
     """``x + y``, element by element, with broadcasting and dtypes as in NumPy.
 
@@ -186,21 +190,29 @@ def add(x: Any, y: Any) -> Tensor:
         tensor([[11., 21.],
                 [12., 22.]], dtype=float32)
     """
+    if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
+        x, y = _add._admitted((x, y), {})
     return _add(x, y)
 
 
 def subtract(x: Any, y: Any) -> Tensor:
     """``x - y``, element by element."""
+    if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
+        x, y = _sub._admitted((x, y), {})
     return _sub(x, y)
 
 
 def multiply(x: Any, y: Any) -> Tensor:
     """``x * y``, element by element."""
+    if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
+        x, y = _mul._admitted((x, y), {})
     return _mul(x, y)
 
 
 def divide(x: Any, y: Any) -> Tensor:
     """``x / y``, element by element; integers are divided as floats."""
+    if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
+        x, y = _div._admitted((x, y), {})
     return _div(x, y)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ _MOST = 16  # blocks of a product
 _CHUNKS = 64  # of many products
 _UNIT = 16  # rows and columns that blocks have a multiple of
 
+COLUMNS, CUT, BLOCKS = 3, 8, 9  # where a form holds the result's columns, in how many parts they are cut, the blocks
+
 
 def products(x: Abstract, y: Abstract, tx: bool, ty: bool) -> Callable | None:
     """A function ``fill(out, x, y)`` for operands of these shapes; None if they are not for BLAS."""
@@ -33,13 +36,23 @@ def products(x: Abstract, y: Abstract, tx: bool, ty: bool) -> Callable | None:
     def fill(out: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
         chunks, work, form = known
         if not (x.flags.c_contiguous and y.flags.c_contiguous):
-            (x, x_flipped), (y, y_flipped) = _by_rows(x), _by_rows(y)
-            chunks, work, form = _form(x.shape, y.shape, tx != x_flipped, ty != y_flipped)
+            chunks, work, form, x, y = operands(x, y, tx, ty)
         if not are_matrices:
             out, x, y = out.reshape(-1), x.reshape(-1), y.reshape(-1)
         multiply(chunks, work, chunks, out, x, y, form, table)
 
     return fill
+
+
+def operands(x: np.ndarray, y: np.ndarray, tx: bool, ty: bool) -> tuple[int, int, np.ndarray, np.ndarray, np.ndarray]:
+    """Chunks, work and form of a product, as `multiply` wants them, and both operands with rows that follow another."""
+    (x, x_flipped), (y, y_flipped) = _by_rows(x), _by_rows(y)
+    return *_form(x.shape, y.shape, tx != x_flipped, ty != y_flipped), x, y
+
+
+def has_whole_rows(x: Any, y: Any, tx: bool, ty: bool) -> bool:
+    """Whether blocks of a product of such operands are whole rows of the result, one behind another in memory."""
+    return _form(x.shape, y.shape, tx, ty)[2][CUT] == 1
 
 
 def _by_rows(a: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -77,26 +90,33 @@ def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
 @cpu.chunked
 def multiply(chunk, chunks, out, x, y, form, table):
     """The blocks of one chunk. `form` holds what is transposed, m, n, k, rows of x and y, and the cut; then places."""
-    x_transposed, y_transposed, m, n, k, x_row, y_row = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
-    rows, columns, blocks = form[7], form[8], form[9]
-    size, one, flat = out.itemsize, out.dtype.type(1), out.reshape(-1)
     hold(table)
-    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        item, row, column = block // (rows * columns), block // columns % rows, block % columns
-        top, left = _cut(row, rows, m), _cut(column, columns, n)
-        height, width = _cut(row + 1, rows, m) - top, _cut(column + 1, columns, n) - left
-        x_at = form[10 + 2 * item] + (top if x_transposed else top * x_row)
-        y_at = form[11 + 2 * item] + (left * y_row if y_transposed else left)
-        at = (item * m + top) * n + left
-        if m == 1 or n == 1:
-            place = flat[at : at + height * width]
-            for i in range(place.size):
-                place[i] = 0
-        gemm(
-            table, one, size, x_transposed, y_transposed, height, width, k,
-            x.ctypes.data + x_at * size, x_row, y.ctypes.data + y_at * size, y_row, out.ctypes.data + at * size, n,
-        )  # fmt: skip
+    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
+        multiply_block(block, out, x, y, form, table)
     release(table)
+
+
+@cpu.jit
+def multiply_block(block, out, x, y, form, table):
+    """One block. Returns where it begins, in `out` and in its rows, and how many rows and columns it has."""
+    x_transposed, y_transposed, m, n, k, x_row, y_row = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
+    rows, columns = form[7], form[CUT]
+    size, one, flat = out.itemsize, out.dtype.type(1), out.reshape(-1)
+    item, row, column = block // (rows * columns), block // columns % rows, block % columns
+    top, left = _cut(row, rows, m), _cut(column, columns, n)
+    height, width = _cut(row + 1, rows, m) - top, _cut(column + 1, columns, n) - left
+    x_at = form[10 + 2 * item] + (top if x_transposed else top * x_row)
+    y_at = form[11 + 2 * item] + (left * y_row if y_transposed else left)
+    at = (item * m + top) * n + left
+    if m == 1 or n == 1:
+        place = flat[at : at + height * width]
+        for i in range(place.size):
+            place[i] = 0
+    gemm(
+        table, one, size, x_transposed, y_transposed, height, width, k,
+        x.ctypes.data + x_at * size, x_row, y.ctypes.data + y_at * size, y_row, out.ctypes.data + at * size, n,
+    )  # fmt: skip
+    return at, left, height, width
 
 
 @cpu.jit

@@ -82,7 +82,7 @@ def sum_into(out: np.ndarray, work: np.ndarray | None, x: np.ndarray, axes: tupl
     kernel = _sum_columns if plan.columns else _sum_rows
     kernel(plan.chunks, plan.size, *plan.cut, out, work, x, divisor)
     if plan.combine:
-        _combine(out, work, plan.cut[1], *plan.combine, divisor)
+        _combine(1, 0, out, work, plan.cut[1], *plan.combine, divisor)
 
 
 def var_into(
@@ -101,11 +101,11 @@ def var_into(
     if plan.combine:
         first = _sum_columns if plan.columns else _sum_rows
         first(plan.chunks, plan.size, *plan.cut, out, work, x, count)
-        _combine(means, work, plan.cut[1], *plan.combine, count)
+        _combine(1, 0, means, work, plan.cut[1], *plan.combine, count)
     kernel = _squares_columns if plan.columns else _squares_rows
     kernel(plan.chunks, plan.size, *plan.cut, out, work, means, x, count, divisor)
     if plan.combine:
-        _combine(out, work, plan.cut[1], *plan.combine, divisor)
+        _combine(1, 0, out, work, plan.cut[1], *plan.combine, divisor)
 
 
 def _flat(x: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarray:
@@ -275,9 +275,9 @@ def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, mean
                 o[j] = acc[j] / divisor
 
 
-@cpu.jit
-def _combine(out, work, pieces, k1, block, divisor):
-    """The outputs from their pieces' sums, which stand one below the other, in order."""
+@cpu.chunked
+def _combine(chunk, out, work, pieces, k1, block, divisor):
+    """The outputs from their pieces' sums, which stand one below the other, in order. All in one chunk."""
     blocks = (k1 + block - 1) // block
     for unit in range(out.size // k1 * blocks):
         slab, left = unit // blocks, unit % blocks * block

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import numpy as np
 import pytest
@@ -248,6 +249,25 @@ def test_the_wait_is_announced_once_on_stderr(store, tmp_path, monkeypatch, caps
     assert out == ""
     assert err.count("compiling kernels") == 1
     assert str(store) in err
+
+
+def test_a_bar_counts_what_is_compiled(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("MINIGRAD_QUIET")
+    monkeypatch.setattr(cache, "_announced", True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(cache, "_PATIENCE", 0)
+    make, told = partial(module, tmp_path, "work"), []
+    with cache.shown("here"), cache.shown("inside"):
+        make(KERNEL).kernel(3.0)
+    shown = capsys.readouterr().err
+    assert "here: 1 kernels" in shown
+    assert "inside" not in shown
+    with cache.shown("here"):
+        make(KERNEL).kernel(3.0)  # from the cache
+    with cache.reported(told.append), cache.shown("here"):
+        make(KERNEL).kernel(np.float32(3))
+    assert told == ["kernel", "helper"]
+    assert capsys.readouterr().err == ""
 
 
 # The folder

@@ -240,6 +240,17 @@ def test_loss_and_metrics_of_ones_own():
         assert history["furthest"][0] == pytest.approx(np.abs(p - t).max(1).mean(), rel=1e-5)
 
 
+def test_what_runs_eagerly_is_not_replayed(monkeypatch):
+    seen = []
+    monkeypatch.setattr(keras.models.training, "fit", lambda *args, jit, **options: seen.append(jit))
+    x, y = data()
+    for options in ({}, {"run_eagerly": False, "jit_compile": True}, {"run_eagerly": True}, {"jit_compile": False}):
+        model = classifier()
+        model.compile("sgd", "sparse_categorical_crossentropy", **options)
+        model.fit(x, y, verbose=0)
+    assert seen == [True, True, False, False]
+
+
 def test_orders_differ_from_fit_to_fit_and_follow_the_seed():
     x, y = data()
 

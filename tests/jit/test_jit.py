@@ -552,3 +552,20 @@ def test_labels_out_of_range_are_an_error_of_the_replay_too(labels_dtype):
             jitted(x, bad)
         for got, want in zip(jitted(x, good), f(x, mg.tensor(good))):
             np.testing.assert_allclose(np.asarray(got), np.asarray(want), rtol=1e-14)
+
+
+def test_gradients_that_another_thread_changes_are_not_recorded():
+    mine, theirs = mg.Variable([1.0, 2.0]), mg.Variable([3.0])
+
+    @mg.jit
+    def step(x):
+        (mine * x).sum().backward()
+        other = threading.Thread(target=lambda: (theirs * 2).sum().backward())
+        other.start()
+        other.join()
+
+    for _ in range(2):
+        mine.grad = theirs.grad = None
+        step(mg.tensor([5.0, 6.0]))
+        assert mine.grad.tolist() == [5.0, 6.0]
+    assert theirs.grad is None  # the replay has no thread

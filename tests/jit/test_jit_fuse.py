@@ -142,3 +142,63 @@ def test_training_agrees_to_rounding(optimizer):
         step = mg.jit(training_step(model, optimizer()), fuse=fuse)
         losses.append([step(x, labels).item() for x, labels in batches(20)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(5, 7), (1, 7), (2, 3, 7), (1, 1), (300, 64)])
+def test_a_product_is_finished_block_by_block(dtype, shape):
+    rng = np.random.default_rng(7)
+    args = [rng.standard_normal(s).astype(dtype) for s in (shape, (shape[-1], 12), (12,), (*shape[:-1], 1), ())]
+
+    def function(x, w, row, column, one):
+        pre = x @ w + row
+        return mg.relu(pre) * column - one, mg.tanh(pre)
+
+    (f, got), (_, want) = both(function, *args)
+    assert names(f) == ["matmul+add+relu+mul+sub+tanh"]
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5 if dtype == "float32" else 1e-13, atol=1e-6)
+
+
+def test_a_product_that_is_needed_itself_is_kept():
+    x, w = np.random.default_rng(8).standard_normal((2, 6, 6))
+
+    def function(x, w):
+        product = x @ w
+        return product, mg.exp(product * 0.1), product.sum(axis=0)
+
+    (f, got), (_, want) = both(function, x, w)
+    assert names(f)[0] == "matmul+mul+exp"
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-13)
+
+
+def test_operands_that_lie_across_blocks_leave_the_product_apart():
+    x, w, c = (np.random.default_rng(9).standard_normal(s) for s in ((4, 3, 5), (5, 6), (4, 1, 1)))
+    (f, got), (_, want) = both(lambda x, w, c: mg.tanh(x @ w * c), x, w, c)
+    assert names(f) == ["mg::matmul", "mul+tanh"]
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-13)
+
+
+def test_two_products_are_two_calls():
+    x, w, u = np.random.default_rng(10).standard_normal((3, 4, 4))
+    (f, got), (_, want) = both(lambda x, w, u: mg.tanh(x @ w + mg.exp(x) @ u), x, w, u)
+    assert len(names(f)) == 3
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("width", [8, 512])
+def test_gradients_through_finished_products(width):
+    """Where columns are cut too, which leaves the product apart, and where they are not."""
+    rng = np.random.default_rng(width)
+    layers = [(mg.Variable(rng.standard_normal((width, width)) / width), mg.Variable(rng.standard_normal(width)))] * 3
+
+    def loss(x):
+        for w, b in layers:
+            x = mg.gelu(x @ w + b)
+        return (x * x).mean()
+
+    x = rng.standard_normal((9, width))
+    (_, (value, dx)), (_, (want, want_dx)) = both(lambda x: mg.value_and_grad(loss)(x), x)
+    np.testing.assert_allclose(value.item(), want.item(), rtol=1e-12)
+    np.testing.assert_allclose(dx.numpy(), want_dx.numpy(), rtol=1e-10, atol=1e-15)

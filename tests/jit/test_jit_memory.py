@@ -42,7 +42,7 @@ def test_gaps_are_joined():
     assert place(found) == 128
 
 
-def test_the_last_gap_grows_instead_of_being_left():
+def test_a_large_block_lies_where_small_ones_were():
     found = [Block(64, 0, 0), Block(128, 1, 1)]
     assert place(found) == 128
 
@@ -50,3 +50,10 @@ def test_the_last_gap_grows_instead_of_being_left():
 def test_of_nothing():
     assert place([]) == 0
     assert most_needed([]) == 0
+
+
+def test_a_training_step_wastes_next_to_nothing():
+    depth, steps = 100, 200  # what layers keep for the way back, and gradients of other sizes that stay to the end
+    kept = [Block(2048, i, steps - i) for i in range(depth)]
+    found = [*kept, *[Block(4096, steps - i, steps) for i in range(depth)]]
+    assert place(found) <= 1.02 * most_needed(found)

@@ -169,6 +169,7 @@ class Bridge(ours.Callback):
         self.callbacks, self.keras_model = callbacks, model
         self.batch = 0
         self.by_batch = [c for c in callbacks if _overrides(c, *_HOOKS[4:], "on_batch_end")]
+        self.passive = not self.by_batch
         for callback in callbacks:
             callback.set_params(params)
             callback.set_model(model)

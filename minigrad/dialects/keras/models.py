@@ -32,6 +32,7 @@ class _Trained(KerasLayer):
         optimizer, loss, metrics: as compiled; None before.
         stop_training: a callback sets it.
         history: the History of the last `fit`.
+        jit: whether `fit` replays steps.
     """
 
     optimizer: Any = None
@@ -39,6 +40,7 @@ class _Trained(KerasLayer):
     metrics: Any = None
     stop_training = False
     history: Any = None
+    jit = True
 
     def compile(
         self,
@@ -55,7 +57,9 @@ class _Trained(KerasLayer):
             optimizer, loss: names, or objects of `optimizers` and `losses`; the loss may be a function of
                 (y_true, y_pred).
             metrics: a list of names, of objects of `metrics`, or functions of (y_true, y_pred).
-            run_eagerly, jit_compile, steps_per_execution: change no result, and nothing here.
+            run_eagerly, jit_compile: True for one, or False for the other, and `fit` runs all steps as written instead
+                of replaying them by `jit`; the bits are the same.
+            steps_per_execution: changes nothing here.
 
         Raises:
             ArgumentError, ArgumentTypeError: for an unknown name, or what is none of these.
@@ -64,6 +68,7 @@ class _Trained(KerasLayer):
         self.loss = None if loss is None else loss_functions.get(loss)
         given = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
         self.metrics = [metric_functions.get(m) for m in given]
+        self.jit = not run_eagerly and jit_compile is not False
 
     def fit(
         self,
@@ -119,6 +124,7 @@ class _Trained(KerasLayer):
             seed=seed,
             callbacks=callback_functions.bridged(callbacks, self, params, history),
             progress=verbose not in (0, False),
+            jit=self.jit,
         )
         self.history = history
         return history

@@ -7,10 +7,10 @@ import pytest
 
 import minigrad as mg
 import minigrad_norms as norms
-from minigrad import nn, primitive, training
+from minigrad import _replayed, nn, primitive, training
 from minigrad.devices import cuda
 from minigrad.devices.cuda import driver, simulator
-from minigrad.errors import CaptureError, DeviceError, IndexRangeError
+from minigrad.errors import ArgumentError, CaptureError, DeviceError, IndexRangeError
 from minigrad.gradcheck import gpu
 from minigrad.jit.bind import Plain
 from minigrad.jit.gpu import Work
@@ -271,6 +271,8 @@ def test_errors_of_recordings(either):
         CaptureError, match=r"computes on 'cuda' and on 'cuda:1', with mg::transfer at .*records one GPU"
     ):
         mg.jit(lambda x: (x * 2).to("cuda:1") + 1)(x)
+    with pytest.raises(ArgumentError, match=r"profile: .* computes on a GPU, whose time this clock does not see"):
+        mg.jit(lambda x: x * 2).profile(x)
     w = mg.Variable([1.0])
     step = mg.jit(lambda: w * 2)
     assert [step().device, step().device] == ["cpu", "cpu"]
@@ -305,17 +307,19 @@ def test_streams_wait_for_each_other(either, monkeypatch):
     assert (0, cuda.current(0).native, 0, stream.native) in waits
 
 
-def test_fit_replays_on_a_gpu():
+def test_fit_replays_on_a_gpu(graphs, monkeypatch):
+    monkeypatch.setattr(_replayed, "FIRST", 1)
     found = []
     for jit in (False, True):
         model = nn.Sequential([nn.Dense(4, activation="relu"), nn.Dense(3)]).to("cuda")
         mg.random.seed(1)
         x, y = batch()
         history = training.fit(
-            model, x, y, optimizer=mg.optim.SGD(0.1), batch_size=4, epochs=2, progress=False, jit=jit
+            model, x, y, optimizer=mg.optim.SGD(0.1), batch_size=4, epochs=3, progress=False, jit=jit
         )
         found.append((history.losses, [v.numpy().tolist() for v in model.variables.values()]))
     assert found[0] == found[1]
+    assert graphs.calls.count("cuGraphLaunch") >= 2
 
 
 def test_the_order_of_a_capture_and_the_end_of_a_graph(graphs):
