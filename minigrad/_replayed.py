@@ -14,7 +14,7 @@ from minigrad._watched import Watched
 from minigrad.errors import CaptureError
 from minigrad.jit import jit
 from minigrad.jit.capture import users_level
-from minigrad.tensor import Tensor, Variable
+from minigrad.tensor import Tensor, Variable, on
 
 #: Steps of a kind (shapes of a batch) that run as written before one is recorded: recording costs as much as many of
 #: them, and what layers make at first, they have made by then.
@@ -36,7 +36,7 @@ class Replayed:
     """
 
     def __init__(self, run: Any):
-        self.active = run.model.device == "cpu"
+        self.active = True
         self._run = run
         self._steps: dict[tuple, int] = {}  # of each kind
         self._recorded: set = set()
@@ -66,7 +66,9 @@ class Replayed:
         if count <= FIRST:
             return None
         self._replays += 1
-        return self._guarded(self._compute, x, y, weight)
+        device = self._run.model.device
+        args = (x, y, weight) if device == "cpu" else [a if a is None else on(device, a) for a in (x, y, weight)]
+        return self._guarded(self._compute, *args)
 
     def update(self, gradients: Sequence[Tensor | None]) -> bool:
         """Change what is trained; False where that can't be replayed, and nothing has changed."""

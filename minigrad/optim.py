@@ -131,7 +131,9 @@ class Optimizer:
             schedule_p(self.lr, self.steps, rule=self._scheduled)
         count_p(self.steps)
         gradients = self.clipped(gradients)
-        self.change_all([(v, g, s) for v, g, s in zip(self._variables, gradients, self.slots) if g is not None])
+        changes = [(v, g, s) for v, g, s in zip(self._variables, gradients, self.slots) if g is not None]
+        if changes:
+            self.change_all(changes)
         if self._constrained:
             _constrain(self._constrained)
 
@@ -163,13 +165,18 @@ class Optimizer:
             put_grad(leaf, None)
         self._update(gradients)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "change" in cls.__dict__ and "change_all" not in cls.__dict__:
+            cls.change_all = Optimizer.change_all  # type: ignore[method-assign]
+
     def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
-        """Change these Variables, by their gradients, and their slots."""
+        """Change these Variables, by their gradients, and their slots: here one by one, by `change`."""
         for variable, gradient, slots in changes:
             self.change(variable, gradient, slots)
 
     def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
-        """Change one Variable and its slots."""
+        """Change one Variable and its slots: what a new optimizer defines, unless it changes all in one call."""
         raise MissingRuleError(f"{type(self).__name__}: defines no change(variable, gradient, slots)")
 
     @property
@@ -218,14 +225,10 @@ class SGD(Optimizer):
 
     def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         if self.momentum:
-            super().change_all(changes)
-        elif changes:  # one call for all: there may be many, and small
-            pairs = [t for variable, gradient, _ in changes for t in (variable, gradient)]
-            sgd_p(self.lr, *pairs, weight_decay=self.weight_decay)
-
-    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
-        options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
-        momentum_p(variable, slots[0], gradient, self.lr, **options)
+            options = {"momentum": self.momentum, "nesterov": self.nesterov, "weight_decay": self.weight_decay}
+            momentum_p(self.lr, *_in_groups(changes), **options)
+        else:
+            sgd_p(self.lr, *_in_groups(changes), weight_decay=self.weight_decay)
 
 
 class RMSprop(Optimizer):
@@ -256,9 +259,9 @@ class RMSprop(Optimizer):
         self.epsilon = _number(self, "epsilon", epsilon)
         self.slots_each = 2
 
-    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+    def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         options = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon}
-        rmsprop_p(variable, *slots, gradient, self.lr, **options, weight_decay=self.weight_decay)
+        rmsprop_p(self.lr, *_in_groups(changes), **options, weight_decay=self.weight_decay)
 
 
 class Adagrad(Optimizer):
@@ -286,8 +289,8 @@ class Adagrad(Optimizer):
         self.slot_value, self.epsilon = _number(self, "start", start), _number(self, "epsilon", epsilon)
         self.slots_each = 1
 
-    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
-        adagrad_p(variable, *slots, gradient, self.lr, epsilon=self.epsilon, weight_decay=self.weight_decay)
+    def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
+        adagrad_p(self.lr, *_in_groups(changes), epsilon=self.epsilon, weight_decay=self.weight_decay)
 
 
 class Adam(Optimizer):
@@ -323,13 +326,11 @@ class Adam(Optimizer):
         self.epsilon = _number(self, "epsilon", epsilon)
         self.slots_each = 2
 
-    def change(self, variable: Variable, gradient: Tensor, slots: tuple[Variable, ...]) -> None:
+    def change_all(self, changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> None:
         adam_p(
-            variable,
-            *slots,
-            gradient,
             self.lr,
             self.steps,
+            *_in_groups(changes),
             beta1=self.beta1,
             beta2=self.beta2,
             epsilon=self.epsilon,
@@ -358,6 +359,11 @@ def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> lis
         return list(gradients)
     scale = ops.minimum(limit / ops.sqrt(sum(squares[1:], squares[0])), 1.0)
     return [None if g is None else g * scale.astype(g.dtype) for g in gradients]
+
+
+def _in_groups(changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> list[Tensor]:
+    """The tensors as the update primitives take them: for each Variable it, its slots and its gradient."""
+    return [t for variable, gradient, slots in changes for t in (variable, *slots, gradient)]
 
 
 def _constrain(variables: Sequence[Variable]) -> None:

@@ -53,7 +53,8 @@ class Primitive:
         outputs: the outputs' names. With one output a call returns a tensor, with several a tuple.
         frozen: inputs and outputs that are constants by definition: no gradient flows to or from them.
         mutates: inputs that must be Variables, whose arrays the kernel overwrites; such a primitive has no outputs. A
-            variadic input named here holds pairs, a Variable and a value each, whose Variables are overwritten.
+            variadic input named here holds groups, of Variables that are overwritten and of values.
+        group: of such groups, how many inputs each has, and how many of those, the first ones, are Variables.
         analytic: whether the reference is complex differentiable where it is differentiable at all, so that a complex
             step checks it; False for one that takes magnitudes, compares or rounds.
         view: the kernel returns arrays that share its first input's memory.
@@ -106,6 +107,7 @@ class Primitive:
         outputs: Sequence[str] = ("out",),
         frozen: Sequence[str] = (),
         mutates: Sequence[str] = (),
+        group: tuple[int, int] = (2, 1),
         analytic: bool = True,
         view: bool = False,
         override: bool = False,
@@ -133,7 +135,8 @@ class Primitive:
         self._kernels: dict[str, Kernel] = {}  # by device
         self._plans: dict[tuple, Plan] = {}
         self._mutated: tuple[int, ...] = ()
-        self._pairs_from: int | None = None
+        self._group = group
+        self._groups_from: int | None = None
         self._frozen_inputs: frozenset[int] = frozenset()
         registry.add(self, override)
 
@@ -151,7 +154,7 @@ class Primitive:
         )
         self.params = tuple(p.name for p in parameters if p.kind is kinds.KEYWORD_ONLY)
         variadic = {p.name for p in parameters if p.kind is kinds.VAR_POSITIONAL}
-        self._pairs_from = len(self.inputs) if variadic & set(self.mutates) else None
+        self._groups_from = len(self.inputs) if variadic & set(self.mutates) else None
         unknown = (set(self.mutates) - set(self.inputs)) | (self.frozen - {*self.inputs, *self.outputs})
         if unknown and not self.variadic(rule):
             raise RegistrationError(f"{self.name}: {sorted(unknown)} name no input or output of the infer rule")
@@ -242,7 +245,10 @@ class Primitive:
 
     def mutated_inputs(self, count: int) -> Sequence[int]:
         """The places of the inputs that a call with `count` inputs overwrites."""
-        return self._mutated if self._pairs_from is None else range(self._pairs_from, count, 2)
+        if self._groups_from is None:
+            return self._mutated
+        size, variables = self._group
+        return [i + k for i in range(self._groups_from, count, size) for k in range(variables)]
 
     def draw_samples(self, seed: int = 0) -> list[Sample]:
         """The samples, from a generator with this seed; an empty list if there is no rule."""

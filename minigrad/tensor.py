@@ -20,15 +20,20 @@ if TYPE_CHECKING:
 _ndarray = np.ndarray
 next_id = itertools.count(1).__next__  # the order in which nodes were recorded, over all threads
 readers: list = []  # called as reader(tensor, how) before Python reads values: those of a `jit` that is recording
+moves = [0]  # how often a Variable went to another device
 writers: list = []  # called as writer(leaf) before its `grad` changes: those of a `jit` that is recording
 living: weakref.WeakValueDictionary[int, Variable] = weakref.WeakValueDictionary()  # all Variables, by when made
 
 
 def told(x: Tensor, how: str) -> np.ndarray:
     """The values of a tensor that Python is about to read, once whoever records knows of it; a copy, from a GPU."""
+    _tell_readers(x, how)
+    return x._data if x._data.__class__ is _ndarray else cuda.to_host(x._data)
+
+
+def _tell_readers(x: Tensor, how: str) -> None:
     for reader in tuple(readers):
         reader(x, how)
-    return x._data if x._data.__class__ is _ndarray else cuda.to_host(x._data)
 
 
 class Leaf:
@@ -141,8 +146,7 @@ class Tensor:
 
     def __dlpack__(self, **options: Any) -> Any:
         """A DLPack capsule. Consumers that can't take read-only memory are given a copy."""
-        for reader in tuple(readers):
-            reader(self, "DLPack")
+        _tell_readers(self, "DLPack")
         if self._data.__class__ is DeviceArray:
             return dlpack.capsule(self._data, **options)
         version = options.get("max_version")
@@ -159,6 +163,7 @@ class Tensor:
         """Where the values lie on a GPU, for other libraries; AttributeError for a tensor on the CPU."""
         if self._data.__class__ is not DeviceArray:
             raise AttributeError("__cuda_array_interface__: the tensor is on the CPU")
+        _tell_readers(self, "__cuda_array_interface__")
         return cuda.interface(self._data)
 
     def to(self, device: str) -> Tensor:
@@ -391,6 +396,8 @@ def on(device: str, values: np.ndarray) -> Tensor:
 def move(variable: Variable, device: str) -> None:
     """Have a Variable on another device from now on. Its gradient is dropped."""
     if variable.device != device:
+        _tell_readers(variable, "values on another device")
+        moves[0] += 1
         variable._data = cuda.copied(variable._data, cuda.index_of(device))
         variable._version[0] += 1  # type: ignore[index]
         if variable.trainable:
@@ -399,11 +406,12 @@ def move(variable: Variable, device: str) -> None:
 
 def _placed(value: Any, dtype: Any, device: str | None) -> Any:
     """A copy of the values in the dtype, on the device: by default where they are, or on the CPU."""
-    if hasattr(value, "__cuda_array_interface__") and not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) and hasattr(value, "__cuda_array_interface__"):
         value = Tensor(cuda.taken(value))
     if isinstance(value, Tensor) and value._data.__class__ is DeviceArray:
         from minigrad.ops.cast import astype
 
+        _tell_readers(value, "the values of a new tensor")
         cast = value if dtype is None else astype(value.detach(), dtype)
         return cuda.copied(cast._data, cuda.index_of(cast.device if device is None else device))
     data = _as_array(value, dtype, copy=True)

@@ -196,6 +196,14 @@ def test_a_subclass_with_a_rule_of_its_own():
     with pytest.raises(MissingRuleError, match="Optimizer: defines no change"):
         Optimizer(0.5).update([w], [mg.tensor([1.0, 1.0])])
 
+    class Halved(SGD):  # of an optimizer that changes all Variables in one call
+        def change(self, variable, gradient, slots):
+            variable.assign(variable - 0.5 * self.lr.astype(variable.dtype) * gradient)
+
+    w.assign([1.0, 1.0])
+    Halved(1.0).update([w], [mg.tensor([1.0, 2.0])])
+    np.testing.assert_array_equal(w.numpy(), [0.5, 0.0])
+
 
 @pytest.mark.parametrize(
     ("make", "error", "match"),

@@ -52,6 +52,43 @@ def orders(p: Primitive, sample: Sample, seed: int, simulator: Any) -> Result:
     return Result("orders", PASSED, seed=seed)
 
 
+def replays(p: Primitive, sample: Sample, seed: int = 0) -> Result:
+    """The bits of calls from replays of a recorded one, on the sample's values and on others in their place."""
+    from minigrad.jit import jit
+
+    inputs = kernels.cast(p, sample, dtypes.float32)
+    fixed = list(p.mutated_inputs(len(inputs)))
+    given = [inputs, [_moved(a) for a in inputs]] * 2
+    expected = [kernels.run(p, [_packed(a) for a in arrays], sample.params, DEVICE) for arrays in given]
+    held = {i: Variable(Tensor(cuda.to_device(inputs[i])), trainable=False) for i in fixed}
+    free = [i for i, a in enumerate(inputs) if a is not None and i not in held]
+
+    @jit(fuse=False)
+    def call(*tensors: Tensor) -> Any:
+        known: dict[int, Any] = {**held, **dict(zip(free, tensors))}
+        return p(*[known.get(i) for i in range(len(inputs))], **sample.params)
+
+    for number, (arrays, wanted) in enumerate(zip(given, expected)):
+        for i, v in held.items():
+            v.assign(Tensor(cuda.to_device(arrays[i])))
+        found = _as_tuple(call(*[Tensor(cuda.to_device(arrays[i])) for i in free]))
+        for name, t, want in zip(kernels._names(p, inputs), found or list(held.values()), wanted):
+            if not kernels._same_bits(t.numpy(), want):
+                return kernels.failed("replays", f"{name} has other bits in call {number + 1} of 4 by jit", seed)
+    if call.recordings != 1:
+        return kernels.failed("replays", f"there are {call.recordings} recordings, expected 1", seed)
+    return Result("replays", PASSED, seed=seed)
+
+
+def _moved(a: Any) -> Any:
+    """An array of the same form whose values stand elsewhere; integers, which may be places, stay."""
+    return np.roll(a, 1) if kernels.is_float(a) else a
+
+
+def _packed(a: Any) -> Any:
+    return None if a is None else np.array(a, order="C")
+
+
 def sizes(p: Primitive, sample: Sample, seed: int) -> Result:
     """The values with axes cut to 0 and 1, where the primitive takes that."""
     for label, made in resized(p, sample):

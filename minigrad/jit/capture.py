@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 import minigrad
+from minigrad.devices.cuda import DeviceArray
 from minigrad.errors import CaptureError
 from minigrad.jit.trace import Call, Structure, Trace, Value, owner
 from minigrad.nn.layer import Layer
@@ -69,6 +70,7 @@ class Recorder:
         self._variables: dict[int, Variable] = {}
         self._shared: dict[int, list[tuple]] = {}  # of Variables: the keys of what shares their memory
         self._builds = False
+        self._gpu: str | None = None
         self._written: set[Leaf] = set()  # leaves whose gradients changed; other threads change those of theirs
         self._begin = next_id()
         self._living = living_variables()
@@ -92,6 +94,7 @@ class Recorder:
     def __call__(self, primitive: Primitive, inputs: Sequence[Any], outputs: Sequence[Tensor], params: dict) -> None:
         """A primitive ran."""
         call = Call(primitive, [None if t is None else self._value(t) for t in inputs], params, user_line())
+        self._require_one_gpu(primitive, [*inputs, *outputs])
         fixed = bool(call.inputs) and all(v is None or v.fixed for v in call.inputs)
         for i, output in enumerate(outputs):
             base = self._owner_of(output._data) if primitive.view else None
@@ -104,6 +107,16 @@ class Recorder:
                 call.mutates.append(target)
                 self._change(target.root)
         self._calls.append(call)
+
+    def _require_one_gpu(self, primitive: Primitive, tensors: Sequence[Tensor | None]) -> None:
+        for t in tensors:
+            if t is not None and t._data.__class__ is DeviceArray:
+                self._gpu = self._gpu or t.device
+                if t.device != self._gpu:
+                    raise CaptureError(
+                        f"jit: {self.name} computes on {self._gpu!r} and on {t.device!r}, with {primitive.name} at "
+                        f"{user_line()}; it records one GPU"
+                    )
 
     def on_read(self, x: Tensor, how: str) -> None:
         """Python is about to read values of `x`."""
@@ -155,8 +168,6 @@ class Recorder:
 
     def _made(self, kind: str, source: Any, array: np.ndarray, base: Value | None = None) -> Value:
         """A new value, which is from now on what this memory holds."""
-        if array.__class__ is not np.ndarray:
-            raise CaptureError(f"jit: {self.name} computes on a GPU; it records the CPU alone")
         value = Value(kind, source, array, base)
         key, holder = _key(array), owner(array)
         reference = weakref.ref(holder)
@@ -258,5 +269,7 @@ def is_building() -> bool:
     return False
 
 
-def _key(a: np.ndarray) -> tuple:
+def _key(a: Any) -> tuple:
+    if a.__class__ is DeviceArray:
+        return a.pointer, a.shape, a.strides, a.dtype, a.device
     return a.__array_interface__["data"][0], a.shape, a.strides, a.dtype

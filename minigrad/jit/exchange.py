@@ -67,7 +67,7 @@ def handed_out(results: Sequence[Value]) -> list[Value]:
     found: dict[Value, None] = {}
     for v in results:
         root = v.root
-        if root.kind == "result" and SMALLEST <= root.size <= 2 * v.size:
+        if root.kind == "result" and root.gpu is None and SMALLEST <= root.size <= 2 * v.size:
             found[root] = None
     return list(found)
 

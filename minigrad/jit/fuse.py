@@ -147,6 +147,8 @@ def _is_elementwise(call: Call) -> bool:
     if not isinstance(primitive._kernel("cpu").function, cpu_loops.Loop):  # someone registered another
         return False
     out = call.outputs[0]
+    if out.gpu is not None:
+        return False
     return dtypes.has_kernels(out.dtype) and all(
         v is not None and v.dtype == out.dtype and _is_contiguous(v) for v in call.inputs
     )
@@ -157,7 +159,7 @@ def _is_product(call: Call) -> bool:
 
     Where columns are cut, loops of their own are quicker: they walk through memory from end to end.
     """
-    if call.primitive is not matmul_p or blas.TABLE is None:
+    if call.primitive is not matmul_p or blas.TABLE is None or call.outputs[0].gpu is not None:
         return False
     if not all(v is not None and dtypes.has_kernels(v.dtype) and v.size and _is_contiguous(v) for v in call.inputs):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,7 +70,14 @@ class FusedProduct(Fused):
         inputs = [f"in_{i}" for i in range(1 + len(ways))]
         names = {name: i for i, name in enumerate(inputs)}
         scope = {
-            **{"np": np, "F": dtype.type, "U": np.uintp, "div": cpu_loops.div, "BLOCKS": linalg_cpu.BLOCKS},
+            **{
+                "np": np,
+                "math": math,
+                "F": dtype.type,
+                "U": np.uintp,
+                "div": cpu_loops.div,
+                "BLOCKS": linalg_cpu.BLOCKS,
+            },
             **{"COLUMNS": linalg_cpu.COLUMNS, "hold": blas.hold, "release": blas.release},
             "multiply_block": linalg_cpu.multiply_block,
         }

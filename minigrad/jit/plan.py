@@ -9,7 +9,7 @@ import numpy as np
 
 from minigrad.devices import cpu
 from minigrad.elementwise import Elementwise
-from minigrad.jit import memory
+from minigrad.jit import gpu, memory
 from minigrad.jit.bind import Plain, Step, bind
 from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
 from minigrad.jit.fuse import fused
@@ -31,6 +31,7 @@ class Plan:
         gradients: leaves whose ``grad`` the function reads, and the arrays that it is copied to.
         results: the arrays of what the function returns.
         grads: the leaves whose ``grad`` it changes, and the array of the new one, or None.
+        gpu: what is needed on the GPU that it computes on, if any; the rest is of the CPU.
         blocks: the pieces of the arena.
         arena_size, peak, total: bytes of the arena, the least that any arena needs, and all pieces one beside another.
     """
@@ -42,8 +43,12 @@ class Plan:
         if fuse and trace.device == "cpu":
             needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
             self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
-        self._arrays: dict[Value, np.ndarray] = {}
-        self._rules = [_FusedRule(c) if isinstance(c.primitive, Fused) else _Rule(c, trace.device) for c in self.calls]
+        self._arrays: dict[Value, Any] = {}
+        index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
+        self.gpu = None if index is None else gpu.Memory(index)
+        if self.gpu is not None:
+            self.calls = gpu.python_first(self.calls)
+        self._rules = [self._rule(i, call) for i, call in enumerate(self.calls)]
         self._last = self._last_uses()
         self.blocks: list[memory.Block] = []
         self.exchange = Exchange()
@@ -57,15 +62,22 @@ class Plan:
             (v.source, self._arrays[v]) for v in self._arrays if v.kind == "gradient"
         ]
         self.steps = [self._bind(*work) for work in zip(self.calls, self._rules, workspaces)]
+        if self.gpu is not None:
+            self.gpu.settle([step for steps in self.steps for step in steps])
         self.results = [self.array(v) for v in self.simplified.results]
         self.grads = [(leaf, None if v is None else self.array(v)) for leaf, v in self.simplified.grads]
 
-    def array(self, value: Value) -> np.ndarray:
-        """The array of a value."""
+    def array(self, value: Value) -> Any:
+        """The array of a value, on a GPU a DeviceArray."""
         found = self._arrays.get(value)
         if found is None:
             found = self._arrays[value] = self._outside(value)
         return found
+
+    def _rule(self, number: int, call: Call) -> Any:
+        if self.gpu is not None and gpu.gpu_of(call) is not None:
+            return gpu.Rule(call, self.gpu, number)
+        return _FusedRule(call) if isinstance(call.primitive, Fused) else _Rule(call, self.trace.device)
 
     # Memory
 
@@ -84,15 +96,15 @@ class Plan:
     def _lay_out(self) -> list[list[np.ndarray]]:
         """Arrays in one arena for inputs, outputs and workspaces; returns the workspaces of each call."""
         for v, last in self._last.items():
-            if v.kind == "input" and v.size >= SMALLEST:
+            if v.kind == "input" and v.size >= SMALLEST and v.gpu is None:
                 self._arrays[v] = self.exchange.stand_in(v)
             elif v.kind in ("input", "gradient"):
-                self.blocks.append(memory.Block(v.size, -1, last, v))
+                self._make_room(v, -1, last)
         rooms: list[list[memory.Block]] = []
         for i, (call, rule) in enumerate(zip(self.calls, self._rules)):
             for v in call.outputs:
                 if v.base is None and v not in self._arrays:
-                    self.blocks.append(memory.Block(v.size, i, self._last.get(v, i), v))
+                    self._make_room(v, i, self._last.get(v, i))
             rooms.append([memory.Block(a.size * a.dtype.itemsize, i, i, a) for a in rule.workspaces])
             self.blocks += rooms[-1]
         self.arena_size = memory.place(self.blocks)
@@ -106,10 +118,16 @@ class Plan:
                 self._arrays[block.what] = self._piece(block)
         return [[self._piece(block) for block in room] for room in rooms]
 
+    def _make_room(self, value: Value, first: int, last: int) -> None:
+        if self.gpu is not None and value.gpu is not None:
+            self._arrays[value] = self.gpu.array(value, first, last)
+        else:
+            self.blocks.append(memory.Block(value.size, first, last, value))
+
     def _piece(self, block: memory.Block) -> np.ndarray:
         return np.ndarray(block.what.shape, block.what.dtype, self.arena, block.offset)
 
-    def _outside(self, value: Value) -> np.ndarray:
+    def _outside(self, value: Value) -> Any:
         """The array of a value that has no place of its own in the arena."""
         if value.kind == "variable":
             return value.source._data
@@ -191,11 +209,15 @@ def _returned_into(kernel: Callable, targets: tuple, arrays: list, params: dict[
         np.copyto(target, result)
 
 
-def _dense(a: np.ndarray) -> np.ndarray:
-    """A constant in the form that kernels read without a copy, unless it is long for what it holds."""
+def _dense(a: Any) -> Any:
+    """A constant in the form that the CPU's kernels read without a copy, unless it is long for what it holds."""
+    if not isinstance(a, np.ndarray):
+        return a
     return np.ascontiguousarray(a) if a.ndim and a.nbytes <= SMALLEST else a
 
 
-def _part(base: np.ndarray, offset: int, shape: tuple, strides: tuple, dtype: np.dtype) -> np.ndarray:
+def _part(base: Any, offset: int, shape: tuple, strides: tuple, dtype: np.dtype) -> Any:
     """The memory of `base`, a contiguous array, seen `offset` bytes on in another form."""
+    if not isinstance(base, np.ndarray):
+        return base.strided(shape, strides, offset)
     return np.ndarray(shape, dtype, base.reshape(-1).view(np.uint8), offset, strides)

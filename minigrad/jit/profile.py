@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minigrad.errors import ArgumentError
 from minigrad.jit.native import Segment, native_of
 from minigrad.jit.replay import Replay
 
@@ -82,6 +83,10 @@ def measured(replay: Replay, arrays: Sequence[np.ndarray]) -> Profile:
     from minigrad.jit.report import outputs
 
     plan = replay.plan
+    if plan.gpu is not None:
+        raise ArgumentError(
+            f"profile: {replay.name} computes on a GPU, whose time this clock does not see; use NVIDIA's Nsight Systems"
+        )
     times = [0.0] * len(plan.calls)
     timed = replay.timed(times)
     changed = list({id(a): a for a in [plan.array(t.root) for c in plan.calls for t in c.mutates]}.values())

@@ -5,18 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
 from minigrad.devices.cpu import from_source
+from minigrad.devices.cuda.copies import copy_into
 from minigrad.errors import GradientError
 from minigrad.jit.bind import Compiled, Plain, Step
 from minigrad.jit.exchange import fresh, lender
+from minigrad.jit.gpu import Launches, Work
 from minigrad.jit.native import Segment, native_of
 from minigrad.jit.plan import Plan
 from minigrad.jit.trace import Value
-from minigrad.tensor import Tensor, next_id
+from minigrad.tensor import Tensor, moves, next_id
 
 
 class Replay:
@@ -27,20 +30,28 @@ class Replay:
         run: takes the arrays of the function's tensors and returns what the function does.
         source: the text of ``run``.
         segments: the native runs of compiled kernels in it.
+        launches: the runs of work for a GPU, each of them a graph.
     """
 
     def __init__(self, plan: Plan, name: str):
         self.plan = plan
         self.name = name
         self.expected = plan.trace.expected
+        self._moves = moves[0]
+        self._places = [(v, v._data) for v in plan.trace.variables.values()]
         self.leaves = tuple([(leaf, 0) for leaf, _ in self.expected])  # edges to what results may depend on
         self._lock = threading.Lock()
         self._scope: dict[str, Any] = {"Tensor": Tensor, "copyto": np.copyto, "ndarray": np.ndarray}
         self.segments: list[Segment]
+        self.launches: list[Launches]
         self.run, self.source = self._generate(self._steps)
 
     def fits(self) -> bool:
-        """Whether the gradients that Variables hold are as they were for the recording: there, or None."""
+        """Whether Variables are where they were for the recording, and their gradients as then: there, or None."""
+        if moves[0] != self._moves:
+            if any(v._data is not a for v, a in self._places):
+                return False
+            self._moves = moves[0]
         for leaf, had in self.expected:  # noqa: SIM110  (a generator would cost more than what it asks)
             if (leaf.grad is None) is had:
                 return False
@@ -64,7 +75,7 @@ class Replay:
     def _generate(self, steps: Callable[[], list[str]]) -> tuple[Callable, str]:
         plan = self.plan
         names = [f"x{i}" for i in range(len(plan.inputs))]
-        lines = []
+        lines = [] if plan.gpu is None else [f"{self._once('enter', plan.gpu.enter)}()"]
         for name, target in zip(names, plan.inputs):
             found = plan.exchange.find(target)
             if target is not None and found is not None:
@@ -72,12 +83,13 @@ class Replay:
                     f"own{found[0]}, at{found[0]} = {self._lend()}({name}, {self._name('dtype', target.dtype)})"
                 )
             elif target is not None:
-                lines.append(f"copyto({self._name('input', target)}, {name})")
+                lines.append(f"{self._copying(target)}({self._name('input', target)}, {name})")
         for i, a in enumerate(plan.handed_out):
             form = f"{self._name('form', a.shape)}, {self._name('dtype', a.dtype)}"
             lines.append(f"own{i}, at{i} = {self._once('fresh', fresh)}({form})")
         for leaf, target in plan.gradients:
-            lines.append(f"copyto({self._name('gradient', target)}, {self._name('leaf', leaf)}.grad._data)")
+            copying = self._copying(target)
+            lines.append(f"{copying}({self._name('gradient', target)}, {self._name('leaf', leaf)}.grad._data)")
         lines += self._changes()
         lines += steps()
         for leaf, array in plan.grads:
@@ -88,13 +100,19 @@ class Replay:
         self._scope["rebuild"] = plan.trace.result
         lines.append(f"return rebuild(({', '.join(results)}{',' if results else ''}))")
         source = f"def replay({', '.join(names)}):\n" + "".join(f"    {line}\n" for line in lines)
-        return from_source("replay", source, self._scope), source
+        function = from_source("replay", source, self._scope)
+        del function.__globals__["replay"]  # function and scope, with the memory in it, would hold each other
+        return function, source
 
     def _lend(self) -> str:
         if "lend" not in self._scope:
-            plan = self.plan
-            self._scope["lend"] = lender([plan.array(t.root) for call in plan.calls for t in call.mutates])
+            changed = [t.root for call in self.plan.calls for t in call.mutates if t.gpu is None]
+            self._scope["lend"] = lender([self.plan.array(v) for v in changed])
         return "lend"
+
+    def _copying(self, target: Any) -> str:
+        """What copies an argument in: on the GPU a kernel does."""
+        return "copyto" if isinstance(target, np.ndarray) else self._once("copy_into", copy_into)
 
     def _once(self, name: str, value: Any) -> str:
         self._scope[name] = value
@@ -111,7 +129,7 @@ class Replay:
         return [f"{self._name('version', v._version)}[0] += 1" for v in changed.values()]
 
     def _steps(self) -> list[str]:
-        lines, self.segments = self._lines([step for steps in self.plan.steps for step in steps])
+        lines, self.segments, self.launches = self._lines([step for steps in self.plan.steps for step in steps])
         return lines
 
     def _timed_steps(self) -> list[str]:
@@ -121,25 +139,20 @@ class Replay:
                 lines += ["start = clock()", *self._lines(steps)[0], f"times[{i}] = clock() - start"]
         return lines
 
-    def _lines(self, steps: Sequence[Step]) -> tuple[list[str], list[Segment]]:
-        """A line for each segment, and for each step between segments; and the segments."""
-        parts: list[list[Compiled] | Step] = []
-        for step in steps:
-            native = native_of(step)
-            if native is None:
-                parts.append(step)
-            elif parts and isinstance(parts[-1], list):
-                parts[-1].append(native)
-            else:
-                parts.append([native])
-        lines, segments = [], []
-        for part in parts:
-            if isinstance(part, list):
-                segments.append(Segment(part, self.plan.exchange))
+    def _lines(self, steps: Sequence[Step]) -> tuple[list[str], list[Segment], list[Launches]]:
+        """A line for each segment, each run of launches, and each step between them; segments and runs of launches."""
+        lines, segments, launches = [], [], []
+        for how, group in groupby(steps, _how):
+            run: list[Any] = list(group)
+            if how == "native":
+                segments.append(Segment(run, self.plan.exchange))
                 lines += self._enter(segments[-1])
+            elif how == "launch":
+                launches.append(Launches(run))
+                lines.append(f"{self._name('launch', launches[-1])}()")
             else:
-                lines.append(self._call(part))
-        return lines, segments
+                lines += [self._call(step) for step in run]
+        return lines, segments, launches
 
     def _enter(self, segment: Segment) -> list[str]:
         words = self._name("words", segment.words) if segment.places else ""
@@ -193,6 +206,11 @@ class Replay:
             self._scope["leaves"] = self.leaves
             return f"closed({made}, {self.name!r}, leaves)"
         return made
+
+
+def _how(step: Any) -> str:
+    """What runs of steps are replayed as."""
+    return "launch" if isinstance(step, Work) else "python" if native_of(step) is None else "native"
 
 
 class _Closed:

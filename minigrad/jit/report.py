@@ -6,8 +6,10 @@ import linecache
 from collections import Counter
 from typing import Any
 
+from minigrad.devices.cuda import name_of
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fused import Fused
+from minigrad.jit.gpu import Work
 from minigrad.jit.native import native_of
 from minigrad.jit.plan import Plan
 from minigrad.jit.replay import Replay
@@ -27,7 +29,7 @@ class Report:
 
     def __init__(self, replay: Replay, name: str):
         self._plan: Plan = replay.plan
-        self._segments = len(replay.segments)
+        self._segments, self._launches = len(replay.segments), len(replay.launches)
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
@@ -47,6 +49,10 @@ class Report:
             f"steps: {runs or 'none'}; {self._segments} native segments",
             f"memory: {_bytes(self.arena)} for {_bytes(self.total)} of values, at least {_bytes(self.least)}",
         ]
+        if plan.gpu is not None:
+            sizes = [_bytes(n) for n in (plan.gpu.arena_size, plan.gpu.total, plan.gpu.peak)]
+            where = f"{name_of(plan.gpu.device)}: {self._launches} runs of launches"
+            head.append(f"{where}; {sizes[0]} for {sizes[1]} of values, at least {sizes[2]}")
         rows = [("", "primitive", "output", "runs as", "recorded at")]
         for i, (call, steps) in enumerate(zip(plan.calls, plan.steps)):
             rows.append((str(i), call.primitive.name, outputs(call), _kinds(call, steps), call.where))
@@ -95,7 +101,9 @@ def _lines(kernel: Any) -> list[str]:
     return linecache.getlines(kernel.__wrapped__.__code__.co_filename)
 
 
-def _how(step: Step) -> str:
+def _how(step: Any) -> str:
+    if isinstance(step, Work):
+        return "launch"
     if native_of(step) is not None:
         return "native"
     if isinstance(step, Compiled):

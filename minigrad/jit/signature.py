@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import CaptureError, DTypeError
+from minigrad.errors import DTypeError
 from minigrad.tensor import Tensor, Variable
 
 
@@ -45,6 +45,8 @@ class Signature:
             a = value._data
             self.arrays.append(a)
             parts += (a.shape, a.dtype)
+            if a.__class__ is not np.ndarray:
+                parts.append(a.device)
             self.requires_grad = self.requires_grad or value._node is not None
         elif kind is np.ndarray:
             if value.dtype.kind not in "biufc":
@@ -76,9 +78,9 @@ class Signature:
         def copied(value: Any) -> Any:
             if value.__class__ is Tensor or value.__class__ is np.ndarray:
                 a = value._data if value.__class__ is Tensor else value
-                if a.__class__ is not np.ndarray:
-                    raise CaptureError(f"jit: an argument is on {value.device!r}; it records the CPU alone")
-                inputs.append(Tensor(np.array(a, a.dtype.newbyteorder("="), order="C", subok=False)))
+                on_cpu = a.__class__ is np.ndarray
+                copy = np.array(a, a.dtype.newbyteorder("="), order="C", subok=False) if on_cpu else a.copy()
+                inputs.append(Tensor(copy))
                 return inputs[-1]
             if isinstance(value, (tuple, list)):
                 inner = [copied(v) for v in value]
@@ -139,7 +141,8 @@ def _described(args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, str]:
 
     def visit(name: str, value: Any) -> None:
         if value.__class__ is Tensor or value.__class__ is np.ndarray:
-            found[name] = f"{value.dtype}{value.shape}"
+            device = f" on {value.device}" if value.__class__ is Tensor and value.device != "cpu" else ""
+            found[name] = f"{value.dtype}{value.shape}{device}"
         elif isinstance(value, (tuple, list)):
             for i, inner in enumerate(value):
                 visit(f"{name}[{i}]", inner)

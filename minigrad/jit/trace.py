@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.primitive import Primitive
+from minigrad.devices.cuda import DeviceArray
+from minigrad.primitive import Abstract, Primitive
 from minigrad.tensor import Leaf, Tensor, Variable
 
 
@@ -25,16 +26,18 @@ class Value:
     | result | (call, output) |
     | part | (offset in bytes, shape, strides): memory of `base` seen anew, without a primitive |
 
-    `base` is the value whose memory this one shares, if any. `fixed` says that it follows from constants alone.
+    `base` is the value whose memory this one shares, if any. `fixed` says that it follows from constants alone, `gpu`
+    which GPU it is on, None for the CPU.
     """
 
-    __slots__ = ("base", "dtype", "fixed", "kind", "shape", "source")
+    __slots__ = ("base", "dtype", "fixed", "gpu", "kind", "shape", "source")
 
-    def __init__(self, kind: str, source: Any, array: np.ndarray, base: Value | None = None):
+    def __init__(self, kind: str, source: Any, array: Any, base: Value | None = None):
         self.kind = kind
         self.source = source
         self.shape = array.shape
         self.dtype = array.dtype
+        self.gpu: int | None = array.lease.stream.device if array.__class__ is DeviceArray else None
         self.base = base
         self.fixed: bool = kind == "constant" or (base is not None and base.fixed)
 
@@ -52,6 +55,11 @@ class Value:
         for length in self.shape:
             n *= length
         return n
+
+    @property
+    def abstract(self) -> Abstract:
+        """Shape and dtype, as rules take them."""
+        return Abstract(self.shape, self.dtype)
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.dtype}{self.shape}>"
@@ -129,8 +137,10 @@ class Structure:
         return lambda tensors: value
 
 
-def owner(a: np.ndarray) -> np.ndarray:
-    """The array that holds the memory of `a`."""
+def owner(a: Any) -> Any:
+    """The array that holds the memory of `a`; on a GPU, the lease of it."""
+    if a.__class__ is DeviceArray:
+        return a.lease
     while True:
         base = a.base
         if not isinstance(base, np.ndarray):

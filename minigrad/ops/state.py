@@ -7,6 +7,7 @@ that was overwritten is gone, which backward notices.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,15 @@ from minigrad.tensor import Tensor, Variable, as_tensor
 assign_p = Primitive("mg::assign", mutates=("variable",))
 count_p = Primitive("mg::count", mutates=("counter",))
 schedule_p = Primitive("mg::schedule", mutates=("rate",))
-sgd_p = Primitive("mg::sgd", mutates=("pairs",))  # of parameters and their gradients: one call a step
-momentum_p = Primitive("mg::momentum", mutates=("param", "velocity"))
-adam_p = Primitive("mg::adam", mutates=("param", "m", "v"))
+# Optimizers' steps change all parameters in one call: there may be many, and small.
+sgd_p = Primitive("mg::sgd", mutates=("groups",))  # param, grad
+momentum_p = Primitive("mg::momentum", mutates=("groups",), group=(3, 2))  # param, velocity, grad
+adam_p = Primitive("mg::adam", mutates=("groups",), group=(4, 3))  # param, m, v, grad
+
+
+def groups_of(size: int, values: Sequence[Any]) -> Iterator[tuple]:
+    """Successive values, so many at a time."""
+    return zip(*[iter(values)] * size, strict=True)
 
 
 def _require_like(operation: str, scalars: dict[str, Abstract], **values: Abstract) -> None:
@@ -140,15 +147,15 @@ def _sgd(chunk, chunks, param, grad, lr, weight_decay):
 
 
 @sgd_p.infer
-def _(lr, *pairs, weight_decay):
-    for param, grad in zip(pairs[::2], pairs[1::2], strict=True):
+def _(lr, *groups, weight_decay):
+    for param, grad in groups_of(2, groups):
         _require_like("sgd", {"lr": lr}, param=param, grad=grad)
 
 
 @sgd_p.kernel("cpu")
-def _(out, lr, *pairs, weight_decay):
+def _(out, lr, *groups, weight_decay):
     rate = lr.reshape(1)  # the kernel reads it: its value is not known to whoever keeps the call
-    for param, grad in zip(out, pairs[1::2]):
+    for param, grad in groups_of(2, groups):
         if dtypes.has_kernels(param.dtype):
             chunks = 1 if param.size < cpu.PARALLEL_WORK else cpu.chunks_of(param.size)
             _sgd(chunks, param.size, chunks, param.ravel(), cpu.contiguous(grad).ravel(), rate, weight_decay)
@@ -157,8 +164,8 @@ def _(out, lr, *pairs, weight_decay):
 
 
 @sgd_p.kernel("reference")
-def _sgd_step(lr, *pairs, weight_decay):
-    return tuple(p - lr.astype(p.dtype) * (g + weight_decay * p) for p, g in zip(pairs[::2], pairs[1::2]))
+def _sgd_step(lr, *groups, weight_decay):
+    return tuple(p - lr.astype(p.dtype) * (g + weight_decay * p) for p, g in groups_of(2, groups))
 
 
 @sgd_p.samples
@@ -187,34 +194,40 @@ def _momentum(chunk, chunks, param, velocity, grad, lr, momentum, nesterov, weig
 
 
 @momentum_p.infer
-def _(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    _require_like("momentum", {"lr": lr}, param=param, velocity=velocity, grad=grad)
+def _(lr, *groups, momentum, nesterov, weight_decay):
+    for param, velocity, grad in groups_of(3, groups):
+        _require_like("momentum", {"lr": lr}, param=param, velocity=velocity, grad=grad)
 
 
 @momentum_p.kernel("cpu")
-def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    if not dtypes.has_kernels(param.dtype):
-        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        _copy(out, _momentum_step(param, velocity, grad, lr, **options))
-        return
-    chunks = cpu.chunks_of(param.size)
-    arrays = [a.ravel() for a in (param, velocity, cpu.contiguous(grad))]
-    _momentum(chunks, param.size, chunks, *arrays, lr.reshape(1), momentum, nesterov, weight_decay)
+def _(out, lr, *groups, momentum, nesterov, weight_decay):
+    for param, velocity, grad in groups_of(3, groups):
+        if not dtypes.has_kernels(param.dtype):
+            options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+            _copy((param, velocity), _momentum_step(lr, param, velocity, grad, **options))
+            continue
+        chunks = cpu.chunks_of(param.size)
+        arrays = [a.ravel() for a in (param, velocity, cpu.contiguous(grad))]
+        _momentum(chunks, param.size, chunks, *arrays, lr.reshape(1), momentum, nesterov, weight_decay)
 
 
 @momentum_p.kernel("reference")
-def _momentum_step(param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    step = lr.astype(param.dtype) * (grad + weight_decay * param)
-    velocity = momentum * velocity - step
-    return (param + momentum * velocity - step if nesterov else param + velocity), velocity
+def _momentum_step(lr, *groups, momentum, nesterov, weight_decay):
+    changed: list[Any] = []
+    for param, velocity, grad in groups_of(3, groups):
+        step = lr.astype(param.dtype) * (grad + weight_decay * param)
+        velocity = momentum * velocity - step
+        changed += [param + momentum * velocity - step if nesterov else param + velocity, velocity]
+    return tuple(changed)
 
 
 @momentum_p.samples
 def _(rng):
     for shape in [(2, 3), (), (0,), (257,)]:
-        values = (*(rng.standard_normal(shape) for _ in range(3)), np.asarray(0.1))
-        for nesterov in (False, True):
-            yield Sample(values, {"momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.01})
+        values = (np.asarray(0.1), *(rng.standard_normal(shape) for _ in range(3)))
+        params = {"momentum": 0.9, "weight_decay": 0.01}
+        yield Sample(values, {**params, "nesterov": False})
+        yield Sample((*values, *(rng.standard_normal(5) for _ in range(3))), {**params, "nesterov": True})
 
 
 # Adam (Kingma & Ba 2015, algorithm 1): m and v are averages of g and g², divided by 1 − βᵗ to remove their bias from
@@ -240,8 +253,9 @@ def _adam(chunk, chunks, param, m, v, grad, lr, step, beta1, beta2, epsilon, eps
 
 
 @adam_p.infer
-def _(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
-    _require_like("adam", {"lr": lr, "step": step}, param=param, m=m, v=v, grad=grad)
+def _(lr, step, *groups, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
+    for param, m, v, grad in groups_of(4, groups):
+        _require_like("adam", {"lr": lr, "step": step}, param=param, m=m, v=v, grad=grad)
 
 
 def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: float, decoupled: bool) -> tuple:
@@ -252,36 +266,42 @@ def _adam_factors(lr: Any, step: Any, beta1: float, beta2: float, weight_decay: 
 
 
 @adam_p.kernel("cpu")
-def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
-    if not dtypes.has_kernels(param.dtype):
-        options = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "epsilon_hat": epsilon_hat}
-        options |= {"weight_decay": weight_decay, "decoupled": decoupled}
-        _copy(out, _adam_step(param, m, v, grad, lr, step, **options))
-        return
-    arrays = [a.ravel() for a in (param, m, v, cpu.contiguous(grad))]
-    chunks, scalars = cpu.chunks_of(param.size), (lr.reshape(1), step.reshape(1))
-    numbers = (beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled)
-    _adam(chunks, param.size, chunks, *arrays, *scalars, *numbers)
+def _(out, lr, step, *groups, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
+    scalars, numbers = (lr.reshape(1), step.reshape(1)), (beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled)
+    for param, m, v, grad in groups_of(4, groups):
+        if not dtypes.has_kernels(param.dtype):
+            options = {"beta1": beta1, "beta2": beta2, "epsilon": epsilon, "epsilon_hat": epsilon_hat}
+            options |= {"weight_decay": weight_decay, "decoupled": decoupled}
+            _copy((param, m, v), _adam_step(lr, step, param, m, v, grad, **options))
+            continue
+        arrays = [a.ravel() for a in (param, m, v, cpu.contiguous(grad))]
+        chunks = cpu.chunks_of(param.size)
+        _adam(chunks, param.size, chunks, *arrays, *scalars, *numbers)
 
 
 @adam_p.kernel("reference")
-def _adam_step(param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
+def _adam_step(lr, step, *groups, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
     rate, unbias, decay, shrink = _adam_factors(lr, step, beta1, beta2, weight_decay, decoupled)
-    g = grad + decay * param
-    m = m + (1 - beta1) * (g - m)
-    v = v + (1 - beta2) * (g * g - v)
     small = epsilon * unbias if epsilon_hat else epsilon
-    return shrink * param - rate * m / (np.sqrt(v) * unbias + small), m, v
+    changed: list[Any] = []
+    for param, m, v, grad in groups_of(4, groups):
+        g = grad + decay * param
+        m = m + (1 - beta1) * (g - m)
+        v = v + (1 - beta2) * (g * g - v)
+        changed += [shrink * param - rate * m / (np.sqrt(v) * unbias + small), m, v]
+    return tuple(changed)
 
 
 @adam_p.samples
 def _(rng):
     params = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-2, "weight_decay": 0.01}
     for shape in [(2, 3), (), (0,), (257,)]:
-        p, m, g = (rng.standard_normal(shape) for _ in range(3))
-        values = (p, m, rng.random(shape), g, np.asarray(0.1), np.asarray(3))
-        for decoupled, hat in ((False, False), (True, True)):
-            yield Sample(values, {**params, "decoupled": decoupled, "epsilon_hat": hat})
+        groups = [
+            (rng.standard_normal(s), rng.standard_normal(s), rng.random(s), rng.standard_normal(s)) for s in (shape, 5)
+        ]
+        scalars = np.asarray(0.1), np.asarray(3)
+        yield Sample((*scalars, *groups[0]), {**params, "decoupled": False, "epsilon_hat": False})
+        yield Sample((*scalars, *groups[0], *groups[1]), {**params, "decoupled": True, "epsilon_hat": True})
 
 
 def _copy(targets: tuple[np.ndarray, ...], values: tuple[np.ndarray, ...]) -> None:

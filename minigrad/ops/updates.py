@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from minigrad import dtypes
 from minigrad.devices import cpu
 from minigrad.errors import ShapeError
-from minigrad.ops.state import _copy, _require_like
+from minigrad.ops.state import _copy, _require_like, groups_of
 from minigrad.primitive import Primitive, Sample
 
-rmsprop_p = Primitive("mg::rmsprop", mutates=("param", "square", "velocity"))
-adagrad_p = Primitive("mg::adagrad", mutates=("param", "total"))
+rmsprop_p = Primitive("mg::rmsprop", mutates=("groups",), group=(4, 3))  # param, square, velocity, grad
+adagrad_p = Primitive("mg::adagrad", mutates=("groups",), group=(3, 2))  # param, total, grad
 
 
 # RMSprop (Tieleman & Hinton 2012): s ← ρ·s + (1−ρ)·g², v ← μ·v + lr·g/√(s + ε), p ← p − v.
@@ -35,27 +36,32 @@ def _rmsprop(chunk, chunks, param, square, velocity, grad, lr, rho, momentum, ep
 
 
 @rmsprop_p.infer
-def _(param, square, velocity, grad, lr, *, rho, momentum, epsilon, weight_decay):
-    _require_like("rmsprop", {"lr": lr}, param=param, square=square, velocity=velocity, grad=grad)
+def _(lr, *groups, rho, momentum, epsilon, weight_decay):
+    for param, square, velocity, grad in groups_of(4, groups):
+        _require_like("rmsprop", {"lr": lr}, param=param, square=square, velocity=velocity, grad=grad)
 
 
 @rmsprop_p.kernel("cpu")
-def _(out, param, square, velocity, grad, lr, *, rho, momentum, epsilon, weight_decay):
-    if not dtypes.has_kernels(param.dtype):
-        options = {"rho": rho, "momentum": momentum, "epsilon": epsilon, "weight_decay": weight_decay}
-        _copy(out, _rmsprop_step(param, square, velocity, grad, lr, **options))
-        return
-    chunks = cpu.chunks_of(param.size)
-    arrays = [a.ravel() for a in (param, square, velocity, cpu.contiguous(grad))]
-    _rmsprop(chunks, param.size, chunks, *arrays, lr.reshape(1), rho, momentum, epsilon, weight_decay)
+def _(out, lr, *groups, rho, momentum, epsilon, weight_decay):
+    for param, square, velocity, grad in groups_of(4, groups):
+        if not dtypes.has_kernels(param.dtype):
+            options = {"rho": rho, "momentum": momentum, "epsilon": epsilon, "weight_decay": weight_decay}
+            _copy((param, square, velocity), _rmsprop_step(lr, param, square, velocity, grad, **options))
+            continue
+        chunks = cpu.chunks_of(param.size)
+        arrays = [a.ravel() for a in (param, square, velocity, cpu.contiguous(grad))]
+        _rmsprop(chunks, param.size, chunks, *arrays, lr.reshape(1), rho, momentum, epsilon, weight_decay)
 
 
 @rmsprop_p.kernel("reference")
-def _rmsprop_step(param, square, velocity, grad, lr, *, rho, momentum, epsilon, weight_decay):
-    g = grad + weight_decay * param
-    square = square + (1 - rho) * (g * g - square)
-    velocity = momentum * velocity + lr.astype(param.dtype) * g / np.sqrt(square + epsilon)
-    return param - velocity, square, velocity
+def _rmsprop_step(lr, *groups, rho, momentum, epsilon, weight_decay):
+    changed: list[Any] = []
+    for param, square, velocity, grad in groups_of(4, groups):
+        g = grad + weight_decay * param
+        square = square + (1 - rho) * (g * g - square)
+        velocity = momentum * velocity + lr.astype(param.dtype) * g / np.sqrt(square + epsilon)
+        changed += [param - velocity, square, velocity]
+    return tuple(changed)
 
 
 @rmsprop_p.samples
@@ -63,10 +69,11 @@ def _(rng):
     params = {"rho": 0.9, "epsilon": 1e-7}
     for shape in [(2, 3), (), (0,), (257,)]:
         p, v, g = (rng.standard_normal(shape) for _ in range(3))
-        values = (p, rng.random(shape), v, g, np.asarray(0.1))
+        values = (np.asarray(0.1), p, rng.random(shape), v, g)
         yield Sample(values, {**params, "momentum": 0.0, "weight_decay": 0.0})
-        yield Sample(values, {**params, "momentum": 0.9, "weight_decay": 0.01})
-    bad = (np.ones(2), np.ones(2), np.ones(2), np.ones(3), np.asarray(0.1))
+        other = (rng.standard_normal(5), rng.random(5), rng.standard_normal(5), rng.standard_normal(5))
+        yield Sample((*values, *other), {**params, "momentum": 0.9, "weight_decay": 0.01})
+    bad = (np.asarray(0.1), np.ones(2), np.ones(2), np.ones(2), np.ones(3))
     yield Sample(bad, {**params, "momentum": 0.0, "weight_decay": 0.0}, error=ShapeError, match="grad has float64")
 
 
@@ -86,32 +93,39 @@ def _adagrad(chunk, chunks, param, total, grad, lr, epsilon, weight_decay):
 
 
 @adagrad_p.infer
-def _(param, total, grad, lr, *, epsilon, weight_decay):
-    _require_like("adagrad", {"lr": lr}, param=param, total=total, grad=grad)
+def _(lr, *groups, epsilon, weight_decay):
+    for param, total, grad in groups_of(3, groups):
+        _require_like("adagrad", {"lr": lr}, param=param, total=total, grad=grad)
 
 
 @adagrad_p.kernel("cpu")
-def _(out, param, total, grad, lr, *, epsilon, weight_decay):
-    if not dtypes.has_kernels(param.dtype):
-        _copy(out, _adagrad_step(param, total, grad, lr, epsilon=epsilon, weight_decay=weight_decay))
-        return
-    chunks = cpu.chunks_of(param.size)
-    arrays = [a.ravel() for a in (param, total, cpu.contiguous(grad))]
-    _adagrad(chunks, param.size, chunks, *arrays, lr.reshape(1), epsilon, weight_decay)
+def _(out, lr, *groups, epsilon, weight_decay):
+    for param, total, grad in groups_of(3, groups):
+        if not dtypes.has_kernels(param.dtype):
+            options = {"epsilon": epsilon, "weight_decay": weight_decay}
+            _copy((param, total), _adagrad_step(lr, param, total, grad, **options))
+            continue
+        chunks = cpu.chunks_of(param.size)
+        arrays = [a.ravel() for a in (param, total, cpu.contiguous(grad))]
+        _adagrad(chunks, param.size, chunks, *arrays, lr.reshape(1), epsilon, weight_decay)
 
 
 @adagrad_p.kernel("reference")
-def _adagrad_step(param, total, grad, lr, *, epsilon, weight_decay):
-    g = grad + weight_decay * param
-    total = total + g * g
-    return param - lr.astype(param.dtype) * g / np.sqrt(total + epsilon), total
+def _adagrad_step(lr, *groups, epsilon, weight_decay):
+    changed: list[Any] = []
+    for param, total, grad in groups_of(3, groups):
+        g = grad + weight_decay * param
+        total = total + g * g
+        changed += [param - lr.astype(param.dtype) * g / np.sqrt(total + epsilon), total]
+    return tuple(changed)
 
 
 @adagrad_p.samples
 def _(rng):
     for shape in [(2, 3), (), (0,), (257,)]:
-        values = (rng.standard_normal(shape), rng.random(shape), rng.standard_normal(shape), np.asarray(0.1))
-        for decay in (0.0, 0.01):
-            yield Sample(values, {"epsilon": 1e-7, "weight_decay": decay})
-    bad = (np.ones(2), np.ones(2), np.ones(2), np.ones(1))
+        values = (np.asarray(0.1), rng.standard_normal(shape), rng.random(shape), rng.standard_normal(shape))
+        yield Sample(values, {"epsilon": 1e-7, "weight_decay": 0.0})
+        other = (rng.standard_normal(5), rng.random(5), rng.standard_normal(5))
+        yield Sample((*values, *other), {"epsilon": 1e-7, "weight_decay": 0.01})
+    bad = (np.ones(1), np.ones(2), np.ones(2), np.ones(2))
     yield Sample(bad, {"epsilon": 1e-7, "weight_decay": 0.0}, error=ShapeError, match=r"lr has shape \(1,\)")

@@ -54,20 +54,22 @@ class Elements(NamedTuple):
         group: ``group(mean, var, epsilon)``, what the other functions want to know of a group; [4], [5] are μ and r.
         outcomes: y of neighbours, from x, the group, γ and β.
         cotangent: dy·f′(z) of an element.
+        cotangents: the same of neighbours.
         slopes: dx of neighbours, from dy, x, the group, γ, β, `coefficients`, and whether the statistics are inputs.
     """
 
     group: Function
     outcomes: Function
     cotangent: Function
+    cotangents: Function
     slopes: Function
     load: Function
     store: Function
 
 
 @cache
-def elements(dtype: np.dtype, activation: str | None, width: int) -> Elements:
-    """The functions, made once."""
+def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = False) -> Elements:
+    """The functions, made once; where neighbours are `apart`, in a group each, with a tuple of groups for them."""
     number: Any = dtype.type
     function, derivative = _activation(activation, dtype)
 
@@ -105,11 +107,12 @@ def elements(dtype: np.dtype, activation: str | None, width: int) -> Elements:
         centred = x - g[0]
         return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
 
-    outcomes = _each("outcome", outcome, "x, g, gamma, beta", "x[{k}], g, gamma[{k}], beta[{k}]", width)
-    slopes = _each(
-        "slope", slope, "dy, x, g, gamma, beta, c, free", "dy[{k}], x[{k}], g, gamma[{k}], beta[{k}], c, free", width
-    )
-    return Elements(group, outcomes, cotangent, slopes, load(width), store(width))
+    g, c = ("g[{k}]", "c[{k}]") if apart else ("g", "c")
+    row = f"x[{{k}}], {g}, gamma[{{k}}], beta[{{k}}]"
+    outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
+    cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
+    slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
+    return Elements(group, outcomes, cotangent, cotangents, slopes, load(width), store(width))
 
 
 @cache
@@ -123,9 +126,10 @@ def table(kind: str, width: int) -> Function:
     return cuda.jit(from_source("entries", f"def entries(values, start, place, span):\n    return ({row})\n", {}))
 
 
-def _each(name: str, function: Function, head: str, arguments: str, width: int) -> Function:
+def each(name: str, function: Function, head: str, arguments: str, width: int) -> Function:
+    """``names(head)``: the function of each of so many neighbours, whose number stands for ``{k}`` in `arguments`."""
     row = "".join(f"f({arguments.format(k=k)}), " for k in range(width))
-    return cuda.jit(from_source(name + "s", f"def {name}s({head}):\n    return ({row})\n", {"f": function}))
+    return cuda.jit(from_source(name + "s", f"def {name}s({head}):\n    return ({row})\n", {"f": function, "np": np}))
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

@@ -10,10 +10,12 @@ from minigrad.devices import cuda
 from minigrad.devices.cuda import gpu
 from minigrad.devices.cuda.copies import copy_into
 from minigrad.devices.cuda.warp import WARP
-from minigrad_norms.kernels.columns_cuda import add_up
+from minigrad_norms.kernels.columns_cuda import added_up
 from minigrad_norms.kernels.elements_cuda import sqrt as root
 from minigrad_norms.kernels.plain_cuda import empty_like, require_kernels, threads_on, total_of
 from minigrad_norms.spectral import power_iteration_p, spectral_norm_p, spectral_norm_vjp_p
+
+_add_up = added_up(1)
 
 
 @cuda.kernel
@@ -36,9 +38,9 @@ def _column_products(t, w, x, rows, columns):
     if column < columns:
         for row in range(gpu.threadIdx.y, rows, gpu.blockDim.y):
             found += np.float64(w[row * columns + column]) * np.float64(x[row])
-    found, _ = add_up(found, np.float64(0.0))
+    sums, _ = _add_up((found,), (np.float64(0.0),))
     if gpu.threadIdx.y == 0 and column < columns:
-        t[column] = found
+        t[column] = sums[0]
 
 
 @cuda.kernel

@@ -4,7 +4,7 @@
 |---|---|
 | lie in lines and fit into shared memory | one: memory is read once |
 | lie in lines | sums of pieces, their combination, and the elements: memory is read twice |
-| lie across rows of short lines | the same, a thread a column |
+| lie across rows of short lines | the same, a thread a few columns |
 
 Gradients of γ and β come out of the sums where γ has one entry for a group or a column, else by kernels of their own.
 """
@@ -31,7 +31,7 @@ from minigrad_norms.kernels.form import Affine, Form, affine, canonical
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
 _BLOCK = 256  # threads
-_BLOCKS = 256  # wanted, before groups are no longer cut
+_BLOCKS = 1024  # wanted, before groups are no longer cut: what the largest GPUs hold at a time
 _PIECE = 4096  # elements that a piece has at least
 _LONG = 1024  # elements of a group from which a block is on it, and not a warp
 _SHORT = 32  # elements of a line up to which a thread takes a column
@@ -91,9 +91,10 @@ class _Run:
         self.shape, self.table, self.groups, self.count = (k0, r0, k1, r1), (m0, n1, p1), k0 * k1, r0 * r1
         self.small = self.count < 1 << 32
         if self.plan.across:
-            self.lanes = min(WARP, 1 << (k1 * r1 - 1).bit_length())
+            self.width = self.columns_at_once(k1 * r1)
+            self.lanes = _lanes(k1 * r1 // self.width)
             self.tall = max(1, min(_BLOCK // self.lanes, r0))
-            self.blocks = cuda.blocks_of(k1 * r1, self.lanes)
+            self.blocks = cuda.blocks_of(k1 * r1 // self.width, self.lanes)
             self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
         else:
             self.lanes = WARP if self.count <= _LONG else _BLOCK
@@ -111,9 +112,7 @@ class _Run:
         """γ or β; of one that is not there all entries are 1 or 0."""
         if a is not None:
             return self.lay(a, self.plan.parameters)
-        made = self.empty((max(1, prod(self.table)),), self.dtype)
-        fill(made, value)
-        return made
+        return cuda.repeated(value, max(1, prod(self.table)), self.dtype, self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return cuda.empty(shape, np.dtype(dtype), self.device)
@@ -134,6 +133,21 @@ class _Run:
             width //= 2
         kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
         return make(self.dtype, self.activation, kind, width, self.shape[1] > 1, self.small), width
+
+    def columns_at_once(self, columns: int) -> int:
+        """How many neighbouring columns a thread takes: as many as 16 bytes hold, if they divide their number."""
+        width = BYTES // self.dtype.itemsize
+        while columns % width:
+            width //= 2
+        return width
+
+    def aligned(self, width: int, *arrays: DeviceArray) -> bool:
+        """Whether so many columns can be moved at once."""
+        return all(a.pointer % (width * a.itemsize) == 0 for a in arrays)
+
+    def column_kernel(self, make: Any, *arrays: DeviceArray) -> Any:
+        """A kernel for columns."""
+        return make(self.dtype, self.activation, self.width, self.aligned(self.width, *arrays))
 
     def keep(self, width: int) -> int:
         """Elements of shared memory for a group."""
@@ -166,7 +180,8 @@ class _Run:
             if self.plan.across:
                 blocks, threads = self.grid()
                 numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
-                columns.sums(blocks, threads, sums, self.x, mean, *numbers)
+                made = columns.sums(self.width, self.aligned(self.width, self.x))
+                made(blocks, threads, sums, self.x, mean, *numbers)
             else:
                 made, _ = self.kernel(_without_table(rows.sums), self.x)
                 lanes = WARP if self.count <= _LONG else _BLOCK
@@ -190,7 +205,8 @@ class _Run:
         blocks, threads = self.grid()
         if self.plan.across:
             numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
-            columns.apply(self.dtype, self.activation)(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
+            made = self.column_kernel(columns.apply, self.x, y)
+            made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
         made, _ = self.kernel(rows.apply, self.x, y)
         numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon)
@@ -229,7 +245,7 @@ class _Run:
         if self.plan.across:
             blocks, threads = self.grid()
             numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
-            columns.backward_sums(self.dtype, self.activation)(blocks, threads, sums, *given, *numbers)
+            self.column_kernel(columns.backward_sums, *given[:2])(blocks, threads, sums, *given, *numbers)
         else:
             made, _ = self.kernel(rows.backward_sums, given[0], self.x)
             numbers = (*self.shape[1:], *self.table, self.groups, self.pieces, epsilon)
@@ -247,7 +263,7 @@ class _Run:
         blocks, threads = self.grid()
         if self.plan.across:
             numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
-            columns.backward_apply(self.dtype, self.activation)(blocks, threads, dx, c, *given, *numbers)
+            self.column_kernel(columns.backward_apply, dx, *given[:2])(blocks, threads, dx, c, *given, *numbers)
             return
         made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
         numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
@@ -257,16 +273,23 @@ class _Run:
         k0, r0, k1, r1 = self.shape
         m0, n1, _ = self.table
         if self.plan.own_sums:
-            lanes = min(WARP, 1 << (r1 - 1).bit_length())
+            width = self.columns_at_once(r1)
+            lanes = _lanes(r1 // width)
             count = k0 // m0 * r0 * (k1 // n1)
-            across, tall = cuda.blocks_of(r1, lanes), min(_BLOCK // lanes, count)
+            across, tall = cuda.blocks_of(r1 // width, lanes), min(_BLOCK // lanes, count)
             pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
             numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
-            made = columns.parameter_sums(self.dtype, self.activation)
+            aligned = self.aligned(width, *given[:2])
+            made = columns.parameter_sums(self.dtype, self.activation, width, aligned)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
         combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
+
+
+def _lanes(columns: int) -> int:
+    """Threads side by side for so many columns, or neighbouring ones together."""
+    return min(WARP, 1 << (columns - 1).bit_length())
 
 
 def _pieces(blocks: int, count: int, least: int) -> int:

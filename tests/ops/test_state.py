@@ -90,7 +90,7 @@ def test_momentum(shape, dtype, nesterov):
     p, v, g = (normal(shape, dtype) for _ in range(3))
     param, velocity = mg.Variable(p), mg.Variable(v, trainable=False)
     rate = mg.tensor(np.array(0.25))
-    state.momentum_p(param, velocity, mg.tensor(g), rate, momentum=0.75, nesterov=nesterov, weight_decay=0.1)
+    state.momentum_p(rate, param, velocity, mg.tensor(g), momentum=0.75, nesterov=nesterov, weight_decay=0.1)
     g = g.astype(float) + 0.1 * p
     new = 0.75 * v - 0.25 * g
     close(velocity, new, dtype)
@@ -109,7 +109,7 @@ def test_adam(shape, dtype, decoupled, hat):
     params |= {"weight_decay": decay, "decoupled": decoupled}
     want, wm, wv = p.astype(float), np.zeros(shape), np.zeros(shape)
     for t, g in enumerate((g1, g2), 1):
-        state.adam_p(param, m, v, mg.tensor(g), mg.tensor(np.array(rate)), mg.tensor(np.array(t)), **params)
+        state.adam_p(mg.tensor(np.array(rate)), mg.tensor(np.array(t)), param, m, v, mg.tensor(g), **params)
         g = g.astype(float) + (0 if decoupled else decay * want)
         wm, wv = b1 * wm + (1 - b1) * g, b2 * wv + (1 - b2) * g * g
         unbiased_m, unbiased_v = wm / (1 - b1**t), wv / (1 - b2**t)
@@ -146,15 +146,15 @@ def slots(shape, dtype="float64"):
 
 STEPS = [
     (lambda p, s, t, g, lr: state.sgd_p(lr, p, g, weight_decay=0.0), "sgd"),
-    (lambda p, s, t, g, lr: state.momentum_p(p, s, g, lr, momentum=0.9, nesterov=False, weight_decay=0.0), "momentum"),
+    (lambda p, s, t, g, lr: state.momentum_p(lr, p, s, g, momentum=0.9, nesterov=False, weight_decay=0.0), "momentum"),
     (
         lambda p, s, t, g, lr: state.adam_p(
+            lr,
+            mg.tensor(1),
             p,
             s,
             t,
             g,
-            lr,
-            mg.tensor(1),
             beta1=0.9,
             beta2=0.99,
             epsilon=1e-8,

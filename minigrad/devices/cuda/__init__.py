@@ -14,7 +14,7 @@ from minigrad.devices.cuda import driver as _driver
 from minigrad.devices.cuda import faults
 from minigrad.devices.cuda.array import DeviceArray, name_of
 from minigrad.devices.cuda.kernels import THREADS, Function, Kernel, blocks_of, gpu, jit, kernel
-from minigrad.devices.cuda.memory import Lease, Stream, current, empty
+from minigrad.devices.cuda.memory import Lease, Stream, allocated, current, empty, require_now
 from minigrad.errors import ArgumentError, DeviceError
 
 __all__ = [
@@ -40,10 +40,12 @@ __all__ = [
     "jit",
     "kernel",
     "name_of",
+    "repeated",
     "status",
     "taken",
     "to_device",
     "to_host",
+    "upload",
 ]
 
 
@@ -102,15 +104,22 @@ def status() -> str:
 def to_device(values: np.ndarray, index: int = 0) -> DeviceArray:
     """A copy of the values in a GPU's memory."""
     values = np.asarray(values, order="C")
-    array = empty(values.shape, values.dtype, index)
-    if array.size:
-        stream = current(index)
-        _driver.get().upload(index, array.flat, values.reshape(-1), stream.native)
+    array = allocated(values.shape, values.dtype, index)
+    upload(array, values)
     return array
+
+
+def upload(array: DeviceArray, values: np.ndarray) -> None:
+    """Copy values of the same shape and dtype into a contiguous array, now."""
+    if array.size:
+        stream = current(array.lease.stream.device)
+        array.lease.use_on(stream)
+        _driver.get().upload(stream.device, array.flat, np.ascontiguousarray(values).reshape(-1), stream.native)
 
 
 def to_host(array: DeviceArray) -> np.ndarray:
     """A copy of the values in the host's memory."""
+    require_now("values on the host")
     values = np.empty(array.shape, array.dtype)
     if array.size:
         packed = contiguous(array)
@@ -134,17 +143,33 @@ def contiguous(array: DeviceArray) -> DeviceArray:
 
 def constant(value: Any, dtype: np.dtype, index: int) -> DeviceArray:
     """A Python number in a GPU's memory: uploaded once, as numbers never change."""
+    return _kept(value, (), dtype, index)
+
+
+def repeated(value: Any, size: int, dtype: np.dtype, index: int) -> DeviceArray:
+    """A flat array of one number, to be read alone: where it is not long, it is uploaded once."""
+    if size * dtype.itemsize <= _LARGEST_CONSTANT:
+        return _kept(value, (size,), dtype, index)
+    from minigrad.devices.cuda.copies import fill
+
+    made = empty((size,), dtype, index)
+    fill(made, value)
+    return made
+
+
+def _kept(value: Any, shape: tuple[int, ...], dtype: np.dtype, index: int) -> DeviceArray:
     known = _driver.get().state.constants
-    key = repr(value), dtype, index  # 0.0 equals −0.0, and NaN does not equal itself
+    key = repr(value), shape, dtype, index  # 0.0 equals −0.0, and NaN does not equal itself
     found = known.get(key)
     if found is None:
         if len(known) >= _MOST_CONSTANTS:
             known.clear()
-        found = known[key] = to_device(np.array(value).astype(dtype), index)
+        found = known[key] = to_device(np.full(shape, np.array(value).astype(dtype)), index)
     return found
 
 
 _MOST_CONSTANTS = 1024
+_LARGEST_CONSTANT = 1 << 16  # bytes
 
 
 def copied(array: Any, index: int | None) -> Any:
@@ -158,7 +183,9 @@ def copied(array: Any, index: int | None) -> Any:
         from minigrad.devices.cuda.copies import copy_into
 
         copy_into(out, array)
-    elif array.size:
+        return out
+    require_now("a copy from another GPU")
+    if array.size:
         source, stream = contiguous(array), current(index)
         source.lease.use_on(stream)
         _driver.get().copy(index, out.flat, source.flat, array.nbytes, stream.native)

@@ -71,11 +71,14 @@ class DeviceArray:
     @property
     def flat(self) -> Any:
         """The elements as the one-dimensional array that kernels take; the array must be contiguous."""
-        if self._flat is None:
-            if not self.contiguous:
-                raise ValueError(f"{self!r} has strides {self.strides}; cuda.contiguous makes a copy that kernels take")
-            self._flat = self.lease.native(self.offset, self.size, self.dtype)
-        return self._flat
+        if self._flat is not None:
+            return self._flat
+        if not self.contiguous:
+            raise ValueError(f"{self!r} has strides {self.strides}; cuda.contiguous makes a copy that kernels take")
+        found = self.lease.native(self.offset, self.size, self.dtype)
+        if self.lease.settled:
+            self._flat = found
+        return found
 
     def span(self) -> tuple[Any, int]:
         """All memory between the first and the last element as a flat array, and where in it the first element is."""
@@ -84,6 +87,12 @@ class DeviceArray:
         low = sum([s for s in steps if s < 0])
         high = sum([s for s in steps if s > 0])
         return self.lease.native(self.offset + low, (high - low) // size + 1, self.dtype), -low // size
+
+    def copy(self) -> DeviceArray:
+        """A contiguous copy on the same GPU."""
+        from minigrad.devices.cuda import copied
+
+        return copied(self, self.lease.stream.device)
 
     # Views
 

@@ -11,7 +11,7 @@ import numpy as np
 from minigrad.devices import cuda
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
-from minigrad.devices.cuda.memory import current
+from minigrad.devices.cuda.memory import Stream, here, submit
 from minigrad.errors import DeviceError
 
 _threads = threading.local()  # a handle serves one thread
@@ -51,22 +51,56 @@ def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
     if y_stride is None:
         y, y_transposed, y_step = _as_blas(cuda.copied(y.broadcast_to((*batch, k, m)), y.lease.stream.device))
         y_stride = k * m
+    second = int(y_transposed), y, y_step, y_stride
+    first = int(x_transposed), x, x_step, x_stride
     device = out.lease.stream.device
-    stream = current(device)
-    for a in (out, x, y):
-        a.lease.use_on(stream)
-    name, kind = ("sgemm", np.float32) if out.dtype == np.float32 else ("dgemm", np.float64)
-    one, zero = np.ones((), kind), np.zeros((), kind)
-    with drivers.get().on(device):
-        handle = _handle(blas, device)
-        blas.set_stream(handle, 0 if stream.native == 0 else drivers.get().handle(stream.native))
-        call = getattr(blas, f"{name}_strided_batched_64")
-        call(
-            *(handle, int(y_transposed), int(x_transposed), m, n, k, one.ctypes.data),
-            *(y.pointer, y_step, y_stride, x.pointer, x_step, x_stride, zero.ctypes.data),
-            *(out.pointer, m, n * m, matrices),
-        )
+    uses = [out, x, y]
+    if here.recording is not None:  # without a workspace of its own, cuBLAS would allocate one under capture
+        uses.append(cuda.empty((_workspace(device),), np.dtype(np.uint8), device))
+    submit(_Product(out, second, first, (m, n, k), matrices, uses[3:]), device, uses)
     return True
+
+
+def prepare(device: int) -> None:
+    """Start cuBLAS for this thread, which can't be done under capture."""
+    blas = binding()
+    if blas is not None:
+        with drivers.get().on(device):
+            _handle(blas, device)
+
+
+class _Product:
+    """A call of cuBLAS."""
+
+    def __init__(
+        self, out: DeviceArray, second: tuple, first: tuple, sizes: tuple[int, int, int], matrices: int, workspace: list
+    ):
+        self._out, self._factors, self._sizes, self._matrices = out, (second, first), sizes, matrices
+        self._workspace = workspace
+
+    def give(self, stream: Stream) -> None:
+        blas, driver, out = binding(), drivers.get(), self._out
+        (m, n, k), ((ty, y, *y_steps), (tx, x, *x_steps)) = self._sizes, self._factors
+        name, kind = ("sgemm", np.float32) if out.dtype == np.float32 else ("dgemm", np.float64)
+        one, zero = np.ones((), kind), np.zeros((), kind)
+        with driver.on(stream.device):
+            handle = _handle(blas, stream.device)
+            blas.set_stream(handle, 0 if stream.native == 0 else driver.handle(stream.native))
+            for memory in self._workspace:  # after the stream, which takes cuBLAS's own again
+                blas.set_workspace(handle, memory.pointer, memory.size)
+            call = getattr(blas, f"{name}_strided_batched_64")
+            call(
+                *(handle, ty, tx, m, n, k, one.ctypes.data, y.pointer, *y_steps, x.pointer, *x_steps),
+                *(zero.ctypes.data, out.pointer, m, n * m, self._matrices),
+            )
+
+    def settle(self) -> None:
+        """Pointers are read when it is given to a stream."""
+
+
+def _workspace(device: int) -> int:
+    """Bytes that NVIDIA recommends for a GPU: what cuBLAS takes by itself there."""
+    return 32 << 20 if drivers.get().capability(device) >= (9, 0) else 4 << 20
 
 
 def _handle(blas: Any, device: int) -> int:

@@ -64,6 +64,8 @@ class State:
         self.constants: dict[tuple, Any] = {}
         self.faults: dict[int, Any] = {}
         self.pending: set[int] = set()  # GPUs on which kernels may have left a fault
+        self.tables: dict[tuple, Any] = {}  # of addresses
+        self.captures: dict[int, Any] = {}  # streams that graphs are captured on
         self.current = threading.local()  # streams, by attribute ``by_device``
 
 
@@ -193,6 +195,20 @@ class NumbaDriver:
         self.require(device)
         with self.on(device):
             return self._cuda.stream()
+
+    @property
+    def graphs(self) -> Any:
+        """The driver's own functions, graphs among them; None where their binding is not installed."""
+        try:
+            from cuda.bindings import driver
+        except ImportError:
+            return None
+        return driver
+
+    def external(self, device: int, handle: int) -> Any:
+        """A stream that was made by the driver's own functions."""
+        with self.on(device):
+            return self._cuda.external_stream(handle)
 
     def synchronize(self, device: int, stream: Any) -> None:
         with self.on(device):

@@ -13,7 +13,7 @@ import numpy as np
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.kernels import gpu, jit
-from minigrad.devices.cuda.memory import current, empty
+from minigrad.devices.cuda.memory import allocated, current, here
 
 _errors: dict[int, Callable[[int], Exception]] = {}
 _MOST = 4096  # errors that are remembered
@@ -32,13 +32,21 @@ def watch(device: int, error: Callable[[int], Exception]) -> tuple[DeviceArray, 
     with state.lock:
         words = state.faults.get(device)
         if words is None:
-            words = state.faults[device] = empty((2,), np.dtype(np.int64), device)
+            words = state.faults[device] = allocated((2,), np.dtype(np.int64), device)
             _clear(device, words)
         number = max(_errors, default=0) + 1
         _errors[number] = error
         _errors.pop(number - _MOST, None)
         state.pending.add(device)
+    if here.recording is not None:
+        here.recording.watched[number] = error
     return words, number
+
+
+def watch_again(device: int, errors: dict[int, Callable[[int], Exception]]) -> None:
+    """Expect faults of a recording's kernels, whose numbers stand for these errors, from its replay."""
+    _errors.update(errors)
+    drivers.get().state.pending.add(device)
 
 
 def check(device: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 from minigrad.devices import cpu
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
-from minigrad.devices.cuda.memory import current
+from minigrad.devices.cuda.memory import Stream, submit
+from minigrad.devices.cuda.recording import Unsettled
 
 #: Threads of a block, where nothing else is known to be better.
 THREADS = 256
@@ -89,12 +90,8 @@ class Kernel(Function):
             return
         if uses is None:
             uses = [a for a in args if a.__class__ is DeviceArray]
-        stream = current(uses[0].lease.stream.device)
-        for a in uses:
-            if a.lease.stream is not stream:
-                a.lease.use_on(stream)
         natives = tuple([a.flat if a.__class__ is DeviceArray else a for a in args])
-        drivers.get().launch(stream.device, self, grid, block, stream.native, shared, natives)
+        submit(Launch(self, grid, block, shared, natives), uses[0].lease.stream.device, uses)
 
     def compiled(self) -> Any:
         """Numba's dispatcher of the kernel."""
@@ -102,6 +99,27 @@ class Kernel(Function):
             if self._kernel is None:
                 self._kernel = drivers.get().compile(bound(self.python), device=False)
         return self._kernel
+
+
+class Launch:
+    """One call of a kernel."""
+
+    __slots__ = ("args", "block", "grid", "kernel", "shared")
+
+    def __init__(self, kernel: Kernel, grid: tuple, block: tuple, shared: int, args: tuple):
+        self.kernel = kernel
+        self.grid = grid
+        self.block = block
+        self.shared = shared
+        self.args = args  # as the driver takes them; arrays that have no memory yet come from a recording
+
+    def give(self, stream: Stream) -> None:
+        """Launch it on a stream."""
+        drivers.get().launch(stream.device, self.kernel, self.grid, self.block, stream.native, self.shared, self.args)
+
+    def settle(self) -> None:
+        """Take the memory of arrays that had none: it is there now."""
+        self.args = tuple([a.settled() if a.__class__ is Unsettled else a for a in self.args])
 
 
 def jit(function: Callable | None = None, *, inline: bool = False, simulated: Callable | None = None) -> Any:

@@ -1,9 +1,10 @@
-"""GPU memory and streams: blocks that are handed out again in stream order, and what waits for what."""
+"""GPU memory and streams: blocks that are handed out again in stream order, what waits for what, how work is given."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -14,6 +15,17 @@ from minigrad.devices.cuda.array import DeviceArray, name_of
 from minigrad.errors import OutOfMemoryError
 
 _SMALLEST = 512  # bytes; a multiple of what any vector load is aligned to
+
+
+class _Thread(threading.local):
+    recording: Any = None  # what notes this thread's work instead of doing it: see `minigrad.devices.cuda.recording`
+
+
+here = _Thread()
+
+
+class Unrecordable(Exception):
+    """Work that is being recorded needs values that only its replay will have."""
 
 
 class Stream:
@@ -86,7 +98,8 @@ class Lease:
         pointer: the block's address.
     """
 
-    __slots__ = ("_block", "_others", "_owner", "pointer", "size", "stream")
+    __slots__ = ("__weakref__", "_block", "_others", "_owner", "pointer", "size", "stream")
+    settled = True  # whether the block is there
 
     def __init__(self, stream: Stream, block: Any, size: int, owner: Any = None):
         self.stream = stream
@@ -188,8 +201,35 @@ class Pool:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype, device: int = 0) -> DeviceArray:
-    """An uninitialized contiguous array in memory of the current stream."""
+    """An uninitialized contiguous array in memory of the current stream, or of the recording that is going on."""
+    recording = here.recording
+    return allocated(shape, dtype, device) if recording is None else recording.empty(shape, dtype, device)
+
+
+def allocated(shape: tuple[int, ...], dtype: np.dtype, device: int) -> DeviceArray:
+    """`empty` for what is written now, whether or not work is being recorded."""
     return DeviceArray(current(device).pool.lease(prod(shape) * dtype.itemsize), shape, dtype)
+
+
+def submit(work: Any, device: int, uses: Sequence[DeviceArray]) -> None:
+    """Give work, which has a method ``give(stream)``, to the current stream once the arrays that it uses are ready.
+
+    Where work is being recorded, it is noted.
+    """
+    if here.recording is not None:
+        here.recording.add(work, uses)
+        return
+    stream = current(device)
+    for a in uses:
+        if a.lease.stream is not stream:
+            a.lease.use_on(stream)
+    work.give(stream)
+
+
+def require_now(what: str) -> None:
+    """Raise Unrecordable if work is being recorded: `what` can't wait for the replay."""
+    if here.recording is not None:
+        raise Unrecordable(what)
 
 
 def _size_class(size: int) -> int:

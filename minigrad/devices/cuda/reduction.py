@@ -1,8 +1,9 @@
 """The one skeleton of reductions on a GPU, in the (k0, r0, k1, r1) form, for any associative combination.
 
-Where the last axis is reduced, a warp or a block makes each result (``rows``); where it is kept, a block makes 32
-neighbouring results (``columns``). What is reduced into few results is cut into pieces, whose results are combined in
-their order. How much is cut depends on the shape alone, so that the bits do not depend on the GPU.
+Where the last axis is reduced, a warp or a block makes each result (``rows``); where it is kept, a thread reads a few
+neighbouring columns at once, and a block makes their results (``columns``). What is reduced into few results is cut
+into pieces, whose results are combined in their order. How much is cut depends on the shape alone, so that the bits do
+not depend on the GPU.
 """
 
 from __future__ import annotations
@@ -65,16 +66,19 @@ def reduce_into(
     if not slots:
         return
     columns = r1 == 1 and k1 > 1
-    lanes = WARP if columns or count <= _LONG else _BLOCK
+    wide = _neighbours(x.itemsize, k1) if columns else 1
+    lanes = min(WARP, 1 << (k1 // wide - 1).bit_length()) if columns else WARP if count <= _LONG else _BLOCK
     tall = _BLOCK // lanes
     rows = min(tall, max(1, r0)) if columns else min(tall, slots)
-    blocks = k0 * blocks_of(k1, WARP) if columns else blocks_of(slots, rows)
+    blocks = k0 * blocks_of(k1 // wide, lanes) if columns else blocks_of(slots, rows)
     pieces = max(1, min(blocks_of(_BLOCKS, blocks), count // _PIECE))
     device, centers = out.lease.stream.device, center if center is not None else out
     parts = [out] if pieces == 1 else [cuda.empty((pieces, slots), np.dtype(t), device) for t in what.dtypes]
     common = (centers, x, factor, slots, count, k1, pieces)
     if columns:
-        _columns(what, center is not None, pieces > 1)((blocks, pieces), (lanes, rows), *common, *parts)
+        aligned = x.pointer % (wide * x.itemsize) == 0
+        made = _columns(what, center is not None, pieces > 1, wide, aligned)
+        made((blocks, pieces), (lanes, rows), *common, *parts)
     else:
         width = _width(x, r1)
         made = _rows(what, center is not None, pieces > 1, r0 > 1, width)
@@ -91,6 +95,14 @@ def _width(x: DeviceArray, run: int) -> int:
     return width
 
 
+def _neighbours(itemsize: int, columns: int) -> int:
+    """How many neighbouring columns a thread reads: what 16 bytes hold, up to 4, if they divide the number of all."""
+    width = min(4, vector.BYTES // itemsize)
+    while columns % width:
+        width //= 2
+    return width
+
+
 def _members(form: str, count: int) -> str:
     return "(" + "".join([form.format(k=k) + ", " for k in range(count)]) + ")"
 
@@ -103,12 +115,20 @@ def _scope(what: Reduction) -> dict[str, Any]:
     return scope
 
 
-def _results(what: Reduction, cut: bool) -> tuple[str, str]:
-    """The arguments for what a kernel writes, and the statements that write `values` of a `slot`."""
+def _results(what: Reduction, cut: bool, number: str = "") -> tuple[str, str]:
+    """The arguments for what a kernel writes, and the statements that write ``values`` of a ``slot``.
+
+    With a number, those of that neighbour.
+    """
+    slot, values, center = (f"slot + {number}", f"values_{number}", f"center_{number}") if number else _ONE
     if not cut:
-        return "out", "out[slot] = finish(values, center, factor)\n"
+        return "out", f"out[{slot}] = finish({values}, {center}, factor)\n"
     names = [f"part_{k}" for k in range(len(what.dtypes))]
-    return ", ".join(names), "".join(f"{n}[piece * slots + slot] = values[{k}]; " for k, n in enumerate(names)) + "\n"
+    lines = [f"{n}[piece * slots + {slot}] = {values}[{k}]; " for k, n in enumerate(names)]
+    return ", ".join(names), "".join(lines) + "\n"
+
+
+_ONE = "slot", "values", "center"
 
 
 @cache
@@ -142,33 +162,42 @@ def _rows(what: Reduction, centred: bool, cut: bool, split: bool, width: int) ->
 
 
 @cache
-def _columns(what: Reduction, centred: bool, cut: bool) -> Kernel:
-    """A block for 32 neighbouring results: each warp takes rows of its own, and the first adds up what they found."""
-    names, write = _results(what, cut)
-    each = range(len(what.dtypes))
-    shared = "".join(f"    shared_{k} = gpu.shared.array({_BLOCK}, dtype_{k})\n" for k in each)
-    keep = "".join(f"    shared_{k}[here] = values[{k}]\n" for k in each)
+def _columns(what: Reduction, centred: bool, cut: bool, width: int, aligned: bool) -> Kernel:
+    """A block for neighbouring results: rows of threads take rows of x, and the first one adds up what all found."""
+    names, _ = _results(what, cut)
+    each, neighbours = range(len(what.dtypes)), range(width)
+    size = width * _BLOCK
+
+    def lines(form: str) -> str:
+        """A line for each neighbour `n`."""
+        return "".join(form.format(n=n) + "\n" for n in neighbours)
+
+    shared = "".join(f"    shared_{k} = gpu.shared.array({size}, dtype_{k})\n" for k in each)
+    keep = "".join(f"    shared_{k}[here + {n * _BLOCK}] = values_{n}[{k}]\n" for n in neighbours for k in each)
+    others = _members("shared_{k}[at + {{n}} * " + str(_BLOCK) + "]", len(what.dtypes))
     source = f"""def columns(centers, x, factor, slots, count, k1, pieces, {names}):
-{shared}    across = (k1 + 31) // 32
-    column = gpu.blockIdx.x % across * 32 + gpu.threadIdx.x
+{shared}    across = (k1 // {width} + gpu.blockDim.x - 1) // gpu.blockDim.x
+    column = (gpu.blockIdx.x % across * gpu.blockDim.x + gpu.threadIdx.x) * {width}
     group = gpu.blockIdx.x // across
     piece = gpu.blockIdx.y
     slot = group * k1 + column
-    here = gpu.threadIdx.y * 32 + gpu.threadIdx.x
-    values = {_members("start_{k}", len(what.dtypes))}
-    center = centers[0] * 0
+    here = gpu.threadIdx.y * gpu.blockDim.x + gpu.threadIdx.x
+{lines(f"    values_{{n}} = {_members('start_{k}', len(what.dtypes))}")}\
+{lines("    center_{n} = centers[0] * 0")}\
     if column < k1:
-        center = {"centers[slot]" if centred else "center"}
+{lines("        center_{n} = " + ("centers[slot + {n}]" if centred else "center_{n}"))}\
         low = piece * count // pieces
         high = (piece + 1) * count // pieces
         for place in range(low + gpu.threadIdx.y, high, gpu.blockDim.y):
-            values = combine(values, lift(x[(group * count + place) * k1 + column], place, center))
+            row = load(x, (group * count + place) * k1 + column)
+{lines("            values_{n} = combine(values_{n}, lift(row[{n}], place, center_{n}))")}\
 {keep}    gpu.syncthreads()
     if gpu.threadIdx.y == 0 and column < k1:
         for i in range(1, gpu.blockDim.y):
-            values = combine(values, {_members("shared_{k}[i * 32 + gpu.threadIdx.x]", len(what.dtypes))})
-        {write}"""
-    return _kernel("columns", source, _scope(what))
+            at = i * gpu.blockDim.x + gpu.threadIdx.x
+{lines(f"            values_{{n}} = combine(values_{{n}}, {others})")}\
+{"".join("        " + _results(what, cut, str(n))[1] for n in neighbours)}"""
+    return _kernel("columns", source, {**_scope(what), "load": vector.moves(width, aligned)[0]})
 
 
 @cache

@@ -32,6 +32,7 @@ class Simulator:
     default_stream: Any = 0
     simulated = True
     has_blas = False
+    graphs: Any = None
 
     def __init__(self, devices: int = 1, total: int = 1 << 30) -> None:
         from numba import cuda

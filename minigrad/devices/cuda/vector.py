@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from minigrad.devices.cuda import driver as drivers
-from minigrad.devices.cuda.kernels import Function
+from minigrad.devices.cuda.kernels import Function, jit
 
 BYTES = 16  # the widest access there is
 
@@ -33,6 +36,7 @@ def load(count: int) -> Intrinsic:
     """``load(array, i)``: the `count` elements of a flat array from index `i` on, as a tuple, aligned as a whole."""
 
     def load(array: Any, i: Any) -> tuple:
+        _require_aligned(array, i, count)
         return tuple([array[i + k] for k in range(count)])
 
     def build() -> Any:
@@ -63,6 +67,7 @@ def store(count: int) -> Intrinsic:
     """``store(array, i, values)``: write a tuple of `count` elements to index `i` and on, aligned as a whole."""
 
     def store(array: Any, i: Any, values: tuple) -> None:
+        _require_aligned(array, i, count)
         for k in range(count):
             array[i + k] = values[k]
 
@@ -90,6 +95,61 @@ def store(count: int) -> Intrinsic:
         return store
 
     return Intrinsic(store, build)
+
+
+@lru_cache
+def moves(count: int, aligned: bool) -> tuple[Function, Function]:
+    """`load` and `store`; where places are not aligned, of one element at a time."""
+    if aligned:
+        return load(count), store(count)
+    from minigrad.devices.cpu import from_source
+
+    row = "".join([f"array[i + {k}], " for k in range(count)])
+    lines = "".join([f"    array[i + {k}] = values[{k}]\n" for k in range(count)])
+    one_by_one = f"def load(array, i):\n    return ({row})\n", f"def store(array, i, values):\n{lines}"
+    return jit(from_source("load", one_by_one[0], {})), jit(from_source("store", one_by_one[1], {}))
+
+
+@lru_cache
+def pointed(dtype: type) -> Intrinsic:
+    """``pointed(address, size)``: the memory at an address as a flat array of `size` elements."""
+    wide = np.dtype(dtype).itemsize
+
+    def pointed(address: Any, size: Any) -> Any:
+        memory: Any = (ctypes.c_uint8 * (int(size) * wide)).from_address(int(address))
+        return np.frombuffer(memory, dtype)
+
+    def build() -> Any:
+        from llvmlite import ir
+        from numba.core import types
+        from numba.cuda.extending import intrinsic
+        from numba.cuda.np.numpy_support import from_dtype
+
+        @intrinsic
+        def pointed(typingctx: Any, address: Any, size: Any) -> Any:
+            result = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
+
+            def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+                array = context.make_array(result)(context, builder)
+                step = ir.Constant(ir.IntType(64), wide)
+                array.data = builder.inttoptr(args[0], array.data.type)
+                array.nitems, array.itemsize = args[1], step
+                array.shape = builder.insert_value(array.shape, args[1], 0)
+                array.strides = builder.insert_value(array.strides, step, 0)
+                return array._getvalue()
+
+            return result(types.int64, types.int64), generate
+
+        return pointed
+
+    return Intrinsic(pointed, build)
+
+
+def _require_aligned(array: np.ndarray, i: Any, count: int) -> None:
+    """On the simulator, where any access is allowed: raise for one that is an error on a GPU."""
+    place = array.__array_interface__["data"][0] + int(i) * array.itemsize
+    if place % (count * array.itemsize):
+        raise RuntimeError(f"{count} elements of {array.itemsize} bytes are moved at once at {place}, unaligned")
 
 
 def _vector_pointer(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from minigrad.devices import cuda
 from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Kernel, gpu
 from minigrad.devices.cuda.math import times_f32, times_f64
+from minigrad.devices.cuda.vector import moves
 from minigrad.devices.philox_cpu import _high_product, _joined, _normals32, _normals64, _truncated, _words
 from minigrad.ops.generator import advance_p
 from minigrad.ops.masking import _keeping, dropout_p
@@ -167,19 +168,36 @@ def _(out, start, *, n):
     _permute(1 if n else 0, 1, out, cuda.contiguous(start))
 
 
-@cuda.kernel
-def _dropout(out, x, start, threshold, scale):
-    i = gpu.grid(1) * 4
-    if i < out.size:
-        words = _words(start[0], start[1] + np.uint64(i // 4))
-        for k in range(min(4, out.size - i)):
-            out[i + k] = x[i + k] * scale if words[k] >= threshold else scale - scale
+@cuda.jit
+def _dropped(x, word, threshold, scale):
+    return x * scale if word >= threshold else scale - scale
+
+
+@cache
+def _dropout(aligned: bool) -> Kernel:
+    load, store = moves(4, aligned)
+
+    def dropout(out, x, start, threshold, scale):
+        i = gpu.grid(1) * 4
+        if i < out.size:
+            words = _words(start[0], start[1] + np.uint64(i // 4))
+            if i + 4 <= out.size:
+                four = load(x, i)
+                a, b = _dropped(four[0], words[0], threshold, scale), _dropped(four[1], words[1], threshold, scale)
+                c, d = _dropped(four[2], words[2], threshold, scale), _dropped(four[3], words[3], threshold, scale)
+                store(out, i, (a, b, c, d))
+            else:
+                for k in range(out.size - i):
+                    out[i + k] = _dropped(x[i + k], words[k], threshold, scale)
+
+    return cuda.kernel(dropout)
 
 
 @dropout_p.kernel("cuda")
 def _(out, x, start, *, rate):
-    arrays = cuda.contiguous(x), cuda.contiguous(start)
-    _dropout(cuda.blocks_of(-(-x.size // 4)), cuda.THREADS, out, *arrays, *_keeping(rate, x.dtype))
+    x, start = cuda.contiguous(x), cuda.contiguous(start)
+    aligned = (x.pointer | out.pointer) % (4 * x.itemsize) == 0
+    _dropout(aligned)(cuda.blocks_of(-(-x.size // 4)), cuda.THREADS, out, x, start, *_keeping(rate, x.dtype))
 
 
 @cuda.kernel

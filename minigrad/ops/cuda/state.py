@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
-from minigrad.devices.cuda import DeviceArray, Kernel, gpu
+from minigrad.devices.cuda import DeviceArray
 from minigrad.devices.cuda.copies import copy_into, fill
+from minigrad.devices.cuda.many import for_each
 from minigrad.errors import DTypeError
-from minigrad.ops.state import adam_p, assign_p, count_p, momentum_p, schedule_p, sgd_p
+from minigrad.ops.state import adam_p, assign_p, count_p, groups_of, momentum_p, schedule_p, sgd_p
 from minigrad.ops.updates import adagrad_p, rmsprop_p
 
 
@@ -35,42 +39,49 @@ def _(out, rate, steps, *, rule):
     fill(out, rule(int(cuda.to_host(steps))))  # a Python function of a number: there is no other way than to wait
 
 
-def _update(kernel: Kernel, changed: Any, grad: DeviceArray, *rest: Any) -> None:
-    """A thread for each parameter."""
-    param = changed[0]
-    if param.dtype.kind != "f" or param.dtype.itemsize not in (4, 8):
-        raise DTypeError(f"{kernel.__name__.strip('_')}: there is no CUDA kernel for {param.dtype}")
-    kernel(cuda.blocks_of(param.size), cuda.THREADS, *changed, cuda.contiguous(grad), *rest)
+# Optimizers' steps: what becomes of one element, of all parameters in one launch.
 
 
-@cuda.kernel
-def _sgd(param, grad, lr, decay):
-    i = gpu.grid(1)
-    if i < param.size:
-        p = param[i]
-        param[i] = p - param.dtype.type(lr[0]) * (grad[i] + decay * p)
+def _change(
+    groups: Sequence[tuple], step: Callable[[type], Callable], written: int, factors: DeviceArray, *numbers: Any
+) -> None:
+    """One launch for all groups of a dtype, whose last arrays are gradients."""
+    by_dtype: dict[np.dtype, list] = {}
+    for *changed, grad in groups:
+        by_dtype.setdefault(grad.dtype, []).append((*changed, cuda.contiguous(grad)))
+    for dtype, some in by_dtype.items():
+        if not dtypes.has_kernels(dtype):
+            raise DTypeError(f"{step.__name__.strip('_')}: there is no CUDA kernel for {dtype}")
+        kind = dtype.type
+        for_each(some, written, step(kind), factors, *[n if isinstance(n, bool) else kind(n) for n in numbers])
+
+
+@cache
+def _sgd(kind: type) -> Callable:
+    def sgd(p, g, rate, decay):
+        return (p - rate * (g + decay * p),)
+
+    return sgd
 
 
 @sgd_p.kernel("cuda")
-def _(out, lr, *pairs, weight_decay):
-    for param, grad in zip(out, pairs[1::2]):
-        _update(_sgd, (param,), grad, lr, param.dtype.type(weight_decay))
+def _(out, lr, *groups, weight_decay):
+    _change(list(groups_of(2, groups)), _sgd, 1, lr, weight_decay)
 
 
-@cuda.kernel
-def _momentum(param, velocity, grad, lr, keep, nesterov, decay):
-    i = gpu.grid(1)
-    if i < param.size:
-        step = param.dtype.type(lr[0]) * (grad[i] + decay * param[i])
-        v = keep * velocity[i] - step
-        velocity[i] = v
-        param[i] += keep * v - step if nesterov else v
+@cache
+def _momentum(kind: type) -> Callable:
+    def momentum(p, v, g, rate, keep, nesterov, decay):
+        step = rate * (g + decay * p)
+        v = keep * v - step
+        return p + (keep * v - step if nesterov else v), v
+
+    return momentum
 
 
 @momentum_p.kernel("cuda")
-def _(out, param, velocity, grad, lr, *, momentum, nesterov, weight_decay):
-    kind = param.dtype.type
-    _update(_momentum, out, grad, lr, kind(momentum), bool(nesterov), kind(weight_decay))
+def _(out, lr, *groups, momentum, nesterov, weight_decay):
+    _change(list(groups_of(3, groups)), _momentum, 2, lr, momentum, bool(nesterov), weight_decay)
 
 
 # Adam's factors are two powers in float64: computed once, and not by every thread.
@@ -84,58 +95,52 @@ def _adam_factors(factors, lr, step, beta1, beta2, epsilon, epsilon_hat, weight_
     factors[3] = epsilon * factors[1] if epsilon_hat else epsilon
 
 
-@cuda.kernel
-def _adam(param, m, v, grad, factors, new1, new2, decay):
-    i = gpu.grid(1)
-    if i < param.size:
-        kind = param.dtype.type
-        g = grad[i] + decay * param[i]
-        m_ = m[i] + new1 * (g - m[i])
-        v_ = v[i] + new2 * (g * g - v[i])
-        m[i], v[i] = m_, v_
-        root = kind(math.sqrt(v_)) * kind(factors[1]) + kind(factors[3])
-        param[i] = kind(factors[2]) * param[i] - kind(factors[0]) * m_ / root
+@cache
+def _adam(kind: type) -> Callable:
+    def adam(p, m, v, g, rate, unbias, shrink, small, new1, new2, decay):
+        g = g + decay * p
+        m = m + new1 * (g - m)
+        v = v + new2 * (g * g - v)
+        return shrink * p - rate * m / (kind(math.sqrt(v)) * unbias + small), m, v
+
+    return adam
 
 
 @adam_p.kernel("cuda")
-def _(out, param, m, v, grad, lr, step, *, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
-    kind, decoupled = param.dtype.type, bool(decoupled)
-    factors = cuda.empty((4,), np.dtype(np.float64), param.lease.stream.device)
-    options = (float(beta1), float(beta2), float(epsilon), bool(epsilon_hat), float(weight_decay), decoupled)
+def _(out, lr, step, *groups, beta1, beta2, epsilon, epsilon_hat, weight_decay, decoupled):
+    factors = cuda.empty((4,), np.dtype(np.float64), lr.lease.stream.device)
+    options = (float(beta1), float(beta2), float(epsilon), bool(epsilon_hat), float(weight_decay), bool(decoupled))
     _adam_factors(1, 1, factors, lr, step, *options)
     decay = 0.0 if decoupled else weight_decay
-    _update(_adam, out, grad, factors, kind(1.0 - beta1), kind(1.0 - beta2), kind(decay))
+    _change(list(groups_of(4, groups)), _adam, 3, factors, 1.0 - beta1, 1.0 - beta2, decay)
 
 
-@cuda.kernel
-def _rmsprop(param, square, velocity, grad, lr, new, keep, small, decay):
-    i = gpu.grid(1)
-    if i < param.size:
-        kind = param.dtype.type
-        g = grad[i] + decay * param[i]
-        s = square[i] + new * (g * g - square[i])
-        v = keep * velocity[i] + kind(lr[0]) * g / kind(math.sqrt(s + small))
-        square[i], velocity[i] = s, v
-        param[i] -= v
+@cache
+def _rmsprop(kind: type) -> Callable:
+    def rmsprop(p, s, v, g, rate, new, keep, small, decay):
+        g = g + decay * p
+        s = s + new * (g * g - s)
+        v = keep * v + rate * g / kind(math.sqrt(s + small))
+        return p - v, s, v
+
+    return rmsprop
 
 
 @rmsprop_p.kernel("cuda")
-def _(out, param, square, velocity, grad, lr, *, rho, momentum, epsilon, weight_decay):
-    kind = param.dtype.type
-    _update(_rmsprop, out, grad, lr, kind(1.0 - rho), kind(momentum), kind(epsilon), kind(weight_decay))
+def _(out, lr, *groups, rho, momentum, epsilon, weight_decay):
+    _change(list(groups_of(4, groups)), _rmsprop, 3, lr, 1.0 - rho, momentum, epsilon, weight_decay)
 
 
-@cuda.kernel
-def _adagrad(param, total, grad, lr, small, decay):
-    i = gpu.grid(1)
-    if i < param.size:
-        kind = param.dtype.type
-        g = grad[i] + decay * param[i]
-        a = total[i] + g * g
-        total[i] = a
-        param[i] -= kind(lr[0]) * g / kind(math.sqrt(a + small))
+@cache
+def _adagrad(kind: type) -> Callable:
+    def adagrad(p, a, g, rate, small, decay):
+        g = g + decay * p
+        a = a + g * g
+        return p - rate * g / kind(math.sqrt(a + small)), a
+
+    return adagrad
 
 
 @adagrad_p.kernel("cuda")
-def _(out, param, total, grad, lr, *, epsilon, weight_decay):
-    _update(_adagrad, out, grad, lr, param.dtype.type(epsilon), param.dtype.type(weight_decay))
+def _(out, lr, *groups, epsilon, weight_decay):
+    _change(list(groups_of(3, groups)), _adagrad, 2, lr, epsilon, weight_decay)

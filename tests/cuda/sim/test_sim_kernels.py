@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.devices import cuda
-from minigrad.devices.cuda import cublas, gpu
+from minigrad.devices.cuda import cublas, driver, gpu
 from minigrad.devices.cuda.warp import reducer
 
 SIZES = (1, 31, 32, 33, 255, 257, 1025)
@@ -23,6 +23,11 @@ def test_rows_and_columns_of_every_length(n):
         np.testing.assert_allclose(mg.var(moved, axis).numpy(), x.var(axis, dtype=np.float64), rtol=2e-6, atol=1e-7)
         assert np.array_equal(mg.max(moved, axis).numpy(), x.max(axis))
         assert np.array_equal(mg.argmin(moved, axis).numpy(), x.argmin(axis))
+    for columns in (4, 6, 132):  # by fours and twos, and more than a block has side by side
+        x = rng.standard_normal((2, min(n, 40), columns)).astype(np.float32)
+        moved = mg.tensor(x, device="cuda")
+        np.testing.assert_allclose(mg.sum(moved, 1).numpy(), x.sum(1, dtype=np.float64), rtol=1e-6, atol=1e-6)
+        assert np.array_equal(mg.argmax(moved, 1).numpy(), x.argmax(1))
     rows = rng.standard_normal((2, n)).astype(np.float32)
     for f in (mg.softmax, mg.log_softmax, mg.logsumexp):
         axis = {} if f is not mg.logsumexp else {"axis": 1}
@@ -70,12 +75,17 @@ class FakeBlas:
 
     def __init__(self):
         self.calls = 0
+        self.workspaces = []
 
     def create(self):
         return 1
 
     def set_stream(self, handle, stream):
         assert (handle, stream) == (1, 0)
+        self.workspaces.append(None)
+
+    def set_workspace(self, handle, pointer, size):
+        self.workspaces[-1] = size
 
     def _matrices(self, pointer, kind, columns, step, stride, count, rows):
         size = (count - 1) * stride + (columns - 1) * step + rows if count and rows and columns else 1
@@ -117,3 +127,52 @@ def test_cublas_is_told_the_right_things(monkeypatch):
     x = mg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device="cuda")
     assert np.array_equal((x @ x.T).numpy(), x.numpy() @ x.numpy().T)
     assert np.array_equal((x[:, :2] @ x[:, 1:].T).numpy(), x.numpy()[:, :2] @ x.numpy()[:, 1:].T)
+    assert not any(fake.workspaces)  # cuBLAS has its own, which it can't allocate under capture
+    calls, jitted = fake.calls, mg.jit(lambda x: x @ x.T)
+    assert [jitted(x * k).tolist() for k in (1, 2, 1)] == [(x * k @ (x * k).T).tolist() for k in (1, 2, 1)]
+    assert fake.calls == calls + 6
+    assert fake.workspaces[-6:] == [None, 32 << 20, 32 << 20, None, None, None]
+
+
+OPTIMIZERS = {
+    "sgd": (lambda: mg.optim.SGD(0.1, weight_decay=0.01), 2),
+    "momentum": (lambda: mg.optim.SGD(0.1, momentum=0.9, nesterov=True), 2),
+    "adam": (lambda: mg.optim.AdamW(0.01, weight_decay=0.1), 3),
+    "rmsprop": (lambda: mg.optim.RMSprop(0.01, momentum=0.5), 2),
+    "adagrad": (lambda: mg.optim.Adagrad(0.1), 2),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_launch_updates_all_variables(name, monkeypatch):
+    make, most = OPTIMIZERS[name]
+    rng, sizes = np.random.default_rng(0), (1, 3, 0, 257, 1030, 4, 0)
+    starts = [rng.standard_normal(n).astype("f4") for n in sizes]
+    gradients = [rng.standard_normal(n + 1).astype("f4") for n in sizes]
+    launched, real = [], driver.get()
+    launch = real.launch
+    results = []
+    for device in ("cpu", "cuda"):
+        variables = [mg.Variable(values, device=device) for values in starts]
+        # Every other gradient begins 4 bytes into its memory: one that is not aligned to 16.
+        given = [mg.tensor(g, device=device) for g in gradients]
+        given = [g[1:] if i % 2 else g[:-1] for i, g in enumerate(given)]
+        optimizer = make()
+        optimizer.build(variables)
+        with monkeypatch.context() as patch:
+            patch.setattr(real, "launch", lambda *args: launched.append(args[1].__name__) or launch(*args))
+            for _ in range(2):
+                optimizer.update(variables, given)
+        results.append([v.numpy().copy() for v in (*variables, *[s for some in optimizer.slots for s in some])])
+    assert len(launched) == 2 * most, launched  # the count, Adam's factors, and all Variables
+    for a, b in zip(*results):
+        np.testing.assert_allclose(b, a, rtol=2e-6, atol=1e-7)
+
+
+def test_variables_of_several_dtypes_are_updated():
+    variables = [mg.Variable(np.ones(n, kind), device="cuda") for n, kind in ((5, "f4"), (3, "f8"), (2, "f4"))]
+    mg.optim.SGD(0.5).update(variables, [mg.tensor(v * 1) for v in variables])
+    assert [v.tolist() for v in variables] == [[0.5] * 5, [0.5] * 3, [0.5] * 2]
+    half = mg.Variable(np.ones(2, "f2"), device="cuda")
+    with pytest.raises(mg.errors.DTypeError, match="sgd: there is no CUDA kernel for float16"):
+        mg.optim.SGD(0.5).update([half], [mg.tensor(np.ones(2, "f2"), device="cuda")])

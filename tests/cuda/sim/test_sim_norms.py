@@ -61,6 +61,8 @@ SIZES = [
     *[((2, n), (1,)) for n in (1, 31, 32, 33, 255, 257, 1025)],
     *[((n, 3), (0,)) for n in (1, 31, 32, 33, 255, 257, 1025)],
     *[((3, n), (0,)) for n in (31, 32, 33, 257)],
+    *[((9, n), (0,)) for n in (6, 64, 260)],  # columns by twos and fours
+    ((9, 4, 3), (0, 2)),  # four columns of two groups
     ((33, 2), (1,)),
     ((2, 3, 33), (0, 2)),
     ((4300, 2), (0,)),  # columns in pieces
@@ -98,6 +100,21 @@ def _check_sizes(shape, axes):
     for p, sample in samples if np.size(x) < 600 else samples[::2]:
         result = kernels.against_reference(p, sample, gpu.DEVICE, dtypes.float32, 0)
         assert result.verdict == "passed", (p.name, result)
+
+
+@pytest.mark.parametrize("shape", [(9, 8), (9, 4, 3), (40, 257)], ids=str)
+def test_bits_do_not_depend_on_where_memory_begins(shape):
+    axes = (0, 2) if len(shape) == 3 else (0,)
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal((int(np.prod(shape)) + 1,)).astype("f4") for _ in range(2))
+    found = []
+    for start in (0, 1):
+        shifted = [np.roll(a, start) for a in (x, dy)]
+        a, b = (mg.tensor(s, device="cuda")[start : start + x.size - 1].reshape(shape) for s in shifted)
+        y, pull = mg.vjp(lambda x: norms.standardize(x, axes=axes, parameter_axes=(), epsilon=1e-3)[0], a)
+        found.append([t.numpy() for t in (y, *pull(b), mg.sum(a, 0), mg.argmax(a, 0))])
+    for one, other in zip(*found):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_labels_and_weights_out_of_range_are_reported():
