@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parent / "compiling.py"
     importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("nvidia") is None,
     reason="needs CUDA's compiler: pip install 'minigrad[cuda]'",
 )
-@pytest.mark.parametrize("namespace", ["mg", pytest.param("norms", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("namespace", ["mg", "norms"])
 def test_every_kernel_compiles(namespace):
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_ENABLE_CUDASIM"}
     done = subprocess.run(
