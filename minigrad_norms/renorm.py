@@ -157,21 +157,28 @@ def _(mean, var, renorm_mean, renorm_stddev, renorm_weight, rmin, rmax, dmax, *,
     return Abstract(mean.shape, mean.dtype), Abstract(mean.shape, mean.dtype)
 
 
+def correction(s, mean, r_mean, r_stddev, weight, rmin, rmax, dmax):
+    """r and d of one channel, whose batch has the deviation s; for kernels of every device."""
+    missing = 1.0 - weight
+    mixed = r_stddev + missing * s
+    ratio, shift = np.float64(1.0), np.float64(0.0)  # where nothing has any spread
+    if mixed != 0.0:
+        ratio = s / mixed
+        shift = (mean - (r_mean + missing * mean)) / mixed
+    # Comparisons with a NaN are false: it goes through.
+    ratio = rmin if ratio < rmin else ratio
+    shift = -dmax if shift < -dmax else shift
+    return rmax if ratio > rmax else ratio, dmax if shift > dmax else shift
+
+
+_correction = cpu.jit(correction)
+
+
 @cpu.chunked
 def _correct(chunk, r, d, mean, var, r_mean, r_stddev, weight, rmin, rmax, dmax, epsilon):
     for i in range(mean.size):
         s = np.sqrt(var[i] + epsilon)
-        missing = 1.0 - weight[i]
-        mixed = r_stddev[i] + missing * s
-        ratio, shift = 1.0, 0.0  # where nothing has any spread
-        if mixed != 0.0:
-            ratio = s / mixed
-            shift = (mean[i] - (r_mean[i] + missing * mean[i])) / mixed
-        # Comparisons with a NaN are false: it goes through.
-        ratio = rmin[0] if ratio < rmin[0] else ratio
-        r[i] = rmax[0] if ratio > rmax[0] else ratio
-        shift = -dmax[0] if shift < -dmax[0] else shift
-        d[i] = dmax[0] if shift > dmax[0] else shift
+        r[i], d[i] = _correction(s, mean[i], r_mean[i], r_stddev[i], weight[i], rmin[0], rmax[0], dmax[0])
 
 
 @renorm_correction_p.kernel("cpu", planned=True)

@@ -11,7 +11,7 @@ from minigrad.devices.cuda.faults import report
 from minigrad.errors import IndexRangeError
 from minigrad_norms.conditional import labels_p
 from minigrad_norms.kernels.plain_cuda import largest_of, require_kernels, threads_on
-from minigrad_norms.renorm import renorm_correction_p
+from minigrad_norms.renorm import correction, renorm_correction_p
 from minigrad_norms.running import move_averages_p, update_debiased_p, update_renorm_p, update_statistics_p
 
 _root, _power = (vars(cuda_math)[f"{name}_f64"] for name in ("sqrt", "pow"))
@@ -104,22 +104,15 @@ def _(out, keep, *pairs):
         _move(cuda.blocks_of(average.size), cuda.THREADS, average, cuda.contiguous(value), keep)
 
 
+_correction = cuda.jit(correction)
+
+
 @cuda.kernel
 def _correct(r, d, mean, var, r_mean, r_stddev, weight, rmin, rmax, dmax, epsilon):
     i = gpu.grid(1)
     if i < mean.size:
         s = _root(var[i] + epsilon)
-        missing = 1.0 - weight[i]
-        mixed = r_stddev[i] + missing * s
-        ratio, shift = np.float64(1.0), np.float64(0.0)  # where nothing has any spread
-        if mixed != 0.0:
-            ratio = s / mixed
-            shift = (mean[i] - (r_mean[i] + missing * mean[i])) / mixed
-        # Comparisons with a NaN are false: it goes through.
-        ratio = rmin[0] if ratio < rmin[0] else ratio
-        r[i] = rmax[0] if ratio > rmax[0] else ratio
-        shift = -dmax[0] if shift < -dmax[0] else shift
-        d[i] = dmax[0] if shift > dmax[0] else shift
+        r[i], d[i] = _correction(s, mean[i], r_mean[i], r_stddev[i], weight[i], rmin[0], rmax[0], dmax[0])
 
 
 @renorm_correction_p.kernel("cuda")

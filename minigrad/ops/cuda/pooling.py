@@ -33,12 +33,17 @@ def _around(at, axis):
     return first, min(place // axis[3] + 1, axis[1])
 
 
+@cuda.jit
+def _element(i, height, width, channels):
+    """Image, row, column and channel of the element i."""
+    return i // channels // width // height, i // channels // width % height, i // channels % width, i % channels
+
+
 @cuda.kernel
 def _largest(out, places, x, rows, columns, channels):
     i = gpu.grid(1)
     if i < out.size:
-        c, column, row = i % channels, i // channels % columns[1], i // channels // columns[1] % rows[1]
-        image = i // channels // columns[1] // rows[1]
+        image, row, column, c = _element(i, rows[1], columns[1], channels)
         top, bottom, above = _window(row, rows)
         left, right, before = _window(column, columns)
         found, at = x[((image * rows[0] + top) * columns[0] + left) * channels + c], (top, left)
@@ -61,8 +66,8 @@ def _(out, x, **params):
 def _pick(out, x, places, rows, columns, channels):
     i = gpu.grid(1)
     if i < out.size:
-        c, column, row = i % channels, i // channels % columns[1], i // channels // columns[1] % rows[1]
-        image, place = i // channels // columns[1] // rows[1], np.int64(places[i])
+        image, row, column, c = _element(i, rows[1], columns[1], channels)
+        place = np.int64(places[i])
         y = row * rows[3] - rows[4] + place // columns[2]
         z = column * columns[3] - columns[4] + place % columns[2]
         out[i] = 0
@@ -82,8 +87,7 @@ def _gather(dtype: np.dtype) -> Kernel:
     def gather(out, x, rows, columns, channels, mean):
         i = gpu.grid(1)
         if i < out.size:
-            c, column, row = i % channels, i // channels % columns[1], i // channels // columns[1] % rows[1]
-            image = i // channels // columns[1] // rows[1]
+            image, row, column, c = _element(i, rows[1], columns[1], channels)
             top, bottom, _ = _window(row, rows)
             left, right, _ = _window(column, columns)
             total = kind(0)
@@ -110,8 +114,7 @@ def _place(dtype: np.dtype) -> Kernel:
     def place(out, ct, places, rows, columns, channels):
         i = gpu.grid(1)
         if i < out.size:
-            c, z, y = i % channels, i // channels % columns[0], i // channels // columns[0] % rows[0]
-            image = i // channels // columns[0] // rows[0]
+            image, y, z, c = _element(i, rows[0], columns[0], channels)
             top, bottom = _around(y, rows)
             left, right = _around(z, columns)
             total = kind(0)
@@ -138,8 +141,7 @@ def _spread(dtype: np.dtype) -> Kernel:
     def spread(out, ct, rows, columns, channels, mean):
         i = gpu.grid(1)
         if i < out.size:
-            c, z, y = i % channels, i // channels % columns[0], i // channels // columns[0] % rows[0]
-            image = i // channels // columns[0] // rows[0]
+            image, y, z, c = _element(i, rows[0], columns[0], channels)
             top, bottom = _around(y, rows)
             left, right = _around(z, columns)
             total = kind(0)
