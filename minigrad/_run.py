@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import checkpoint, random, tape
+from minigrad import checkpoint, dtypes, random, tape
 from minigrad.errors import ArgumentTypeError, CheckpointError, ShapeError, TrainingError
 from minigrad.nn import Layer
 from minigrad.optim import Optimizer
@@ -187,7 +187,7 @@ class Run:
 
     def _not_finite(self, what: str, x: np.ndarray) -> TrainingError:
         step = len(self.history.losses) + 1
-        if x.dtype.kind == "f" and not np.isfinite(x).all():
+        if dtypes.kind(x.dtype) == "f" and not np.isfinite(x).all():
             advice = "The batch of x holds a NaN or an infinity"
         else:
             advice = f"A smaller learning rate than {self.optimizer.lr.item():g} or clip_norm may help"

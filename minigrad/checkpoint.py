@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.errors import ArgumentError, ArgumentTypeError, CheckpointError
+from minigrad import dtypes
+from minigrad.errors import ArgumentError, ArgumentTypeError, CheckpointError, DTypeError
 from minigrad.ops.generator import Generator
 from minigrad.tensor import Variable
 
@@ -58,9 +59,11 @@ def save(path: Any, **parts: Any) -> None:
             texts[name] = _as_json(name, part)
         else:
             arrays.update({f"{name}/{key}": v.numpy() for key, v in held.items()})
+    narrow = [key for key, a in arrays.items() if dtypes.is_bfloat16(a.dtype)]  # which NumPy's files don't know
+    arrays |= {key: arrays[key].view(np.uint16) for key in narrow}
     values = ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
     names = json.dumps([name for name in parts if name not in texts])
-    content = f'{{"format": {FORMAT}, "parts": {names}, "values": {{{values}}}}}'
+    content = f'{{"format": {FORMAT}, "parts": {names}, "bfloat16": {json.dumps(narrow)}, "values": {{{values}}}}}'
     target = Path(os.path.realpath(path))  # through a link, to replace what it points to
     aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -136,7 +139,12 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             arrays = {key: archive[key] for key in archive.files}
         content = json.loads(arrays.pop(_TEXT).tobytes().decode())
         known = content["format"]
+        narrow = content.get("bfloat16", [])
+        if narrow:
+            arrays |= {key: arrays[key].view(dtypes.bfloat16()) for key in narrow}
         complete = isinstance(content.get("parts", []), list) and isinstance(content.get("values", {}), dict)
+    except DTypeError as error:
+        raise CheckpointError(f"{path}: holds Variables of bfloat16 ({error})") from error
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file") from None
     except (PermissionError, IsADirectoryError) as error:

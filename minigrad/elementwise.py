@@ -74,14 +74,17 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False, like: 
         elif v.__class__ is not float and v.__class__ is not int:
             break
     else:
-        if dtype is not None and dtype.kind == "f":  # the usual case: floats of one dtype, and numbers
+        if dtype is not None and (
+            dtype.kind == "f" or dtypes.is_bfloat16(dtype)
+        ):  # the usual case: floats of one dtype, and numbers
             return [v if isinstance(v, Tensor) else _number(operation, v, dtype, like) for v in values]
     for v in values:
         if v is None or isinstance(v, str):
             raise ArgumentTypeError(f"{operation}: takes tensors, arrays and numbers, got {v!r}")
     like = next((v for v in values if isinstance(v, Tensor)), like)
     found = [v if isinstance(v, Tensor) or v.__class__ in _PYTHON_NUMBERS else as_tensor(v, like=like) for v in values]
-    dtype = np.result_type(*[v._data.dtype if isinstance(v, Tensor) else v for v in found])
+    numbers = [v for v in found if not isinstance(v, Tensor)]
+    dtype = dtypes.promoted(*[v._data.dtype for v in found if isinstance(v, Tensor)], numbers=numbers)
     if not any(isinstance(v, Tensor) for v in found) and dtype == dtypes.float64:
         dtype = dtypes.default_float
     if floats:
@@ -95,15 +98,15 @@ _PYTHON_NUMBERS = (bool, int, float, complex)
 def _number(operation: str, value: Any, dtype: np.dtype, like: Tensor | None) -> Tensor:
     try:
         if like is not None and like._data.__class__ is DeviceArray:
-            return Tensor(constant(np.array(value, dtype).item(), dtype, like._data.lease.stream.device))
-        return _constant(value, dtype) if value else Tensor(np.array(value, dtype))  # 0.0 and -0.0 are equal
+            return Tensor(constant(dtypes.number(value, dtype).item(), dtype, like._data.lease.stream.device))
+        return _constant(value, dtype) if value else Tensor(dtypes.number(value, dtype))  # 0.0 and -0.0 are equal
     except OverflowError:
         raise ArgumentError(f"{operation}: the number {value} does not fit {dtype}") from None
 
 
 @lru_cache(maxsize=1024, typed=True)
 def _constant(value: Any, dtype: np.dtype) -> Tensor:
-    return Tensor(np.array(value, dtype))
+    return Tensor(dtypes.number(value, dtype))
 
 
 class Elementwise(Primitive):
@@ -158,7 +161,7 @@ class Elementwise(Primitive):
         return Abstract(broadcast_shape(self.name, [a.shape for a in inputs]), self._dtype_of_result(dtype))
 
     def _dtype_of_result(self, dtype: np.dtype) -> np.dtype:
-        if dtypes.has_kernels(dtype) or dtype.kind == "f":
+        if dtypes.is_differentiable(dtype):
             return dtypes.bool_ if self.expression.boolean else dtype
         try:  # whatever NumPy makes of integers, booleans and complex numbers
             value = scalar.evaluate(self.expression, {n: np.empty(0, dtype) for n in self.inputs})

@@ -51,7 +51,8 @@ class Optimizer:
     """Changes Variables along their gradients, in place.
 
     The learning rate, the count of steps and the slots of each Variable are Variables themselves. A Variable with a
-    `constraint` gets the values that it gives, after each update.
+    `constraint` gets the values that it gives, after each update. Slots of float16 and bfloat16 Variables are float32;
+    the Variables themselves are rounded at each update, so that steps below their precision are lost.
 
     Args:
         lr: the learning rate, or a schedule: a function of the number of steps taken so far.
@@ -91,7 +92,7 @@ class Optimizer:
             self._variables = list(variables)
             self._constrained = [v for v in variables if v.constraint is not None]
             self.slots = [
-                tuple(Variable(full_like(v, self.slot_value), False) for _ in range(self.slots_each)) for v in variables
+                tuple(Variable(_slot(v, self.slot_value), False) for _ in range(self.slots_each)) for v in variables
             ]
             if variables:
                 for scalar in (self.lr, self.steps):
@@ -364,6 +365,12 @@ def clip_by_global_norm(gradients: Sequence[Tensor | None], limit: float) -> lis
 def _in_groups(changes: Sequence[tuple[Variable, Tensor, tuple[Variable, ...]]]) -> list[Tensor]:
     """The tensors as the update primitives take them: for each Variable it, its slots and its gradient."""
     return [t for variable, gradient, slots in changes for t in (variable, *slots, gradient)]
+
+
+def _slot(variable: Variable, value: float) -> Tensor:
+    """What a slot holds in the beginning; for half types it is float32, whose small squares do not vanish."""
+    x = variable.detach()
+    return full_like(x.astype(dtypes.arithmetic(x.dtype)), value)
 
 
 def _constrain(variables: Sequence[Variable]) -> None:

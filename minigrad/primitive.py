@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import registry
+from minigrad import halves, registry
 from minigrad.calls import Kernel, Plan
 from minigrad.devices.cuda import DeviceArray
 from minigrad.errors import (
@@ -58,6 +58,8 @@ class Primitive:
         analytic: whether the reference is complex differentiable where it is differentiable at all, so that a complex
             step checks it; False for one that takes magnitudes, compares or rounds.
         view: the kernel returns arrays that share its first input's memory.
+        moves: the kernels move elements or cast them, of any dtype, and compute with none. Elsewhere on the CPU half
+            types are computed in float32, for which kernels need do nothing.
         override: replace a primitive of that name instead of refusing the second registration.
         derived: made by another primitive for its derivative; not listed by `primitives`.
 
@@ -110,6 +112,7 @@ class Primitive:
         group: tuple[int, int] = (2, 1),
         analytic: bool = True,
         view: bool = False,
+        moves: bool = False,
         override: bool = False,
         derived: bool = False,
     ):
@@ -118,6 +121,7 @@ class Primitive:
         self.frozen = frozenset(frozen)
         self.mutates = tuple(mutates)
         self.view = view
+        self.moves = moves or view
         self.analytic = analytic
         self.derived = derived
         self.inputs: tuple[str, ...] = ()
@@ -224,6 +228,22 @@ class Primitive:
         return rule
 
     # What the rules are asked for
+
+    def kernel_for(self, device: str, inputs: Sequence[Abstract | None], outputs: Sequence[Abstract]) -> Kernel:
+        """The kernel for inputs and outputs like these."""
+        rule = self._kernel(device)
+        if self.moves or device == "cuda" or not halves.concerned((*inputs, *outputs)):
+            return rule
+        return halves.through_float32(self, rule, outputs)
+
+    def workspaces(self, inputs: Sequence[Abstract | None], params: dict) -> Sequence[Abstract]:
+        """The scratch buffers that a kernel of the CPU needs for a call like this."""
+        return self._workspace(*inputs, **params) if self._workspace else ()
+
+    @property
+    def single_target(self) -> bool:
+        """Whether its kernels are given one array to overwrite, and not a tuple."""
+        return len(self.mutates) == 1 and bool(self._mutated)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -418,7 +438,7 @@ class Primitive:
             for target, result in zip(targets, _as_tuple(plan.kernel(*arrays, **given))):
                 np.copyto(target, result)
         else:
-            plan.kernel(targets[0] if len(self.mutates) == 1 and self._mutated else targets, *arrays, **given)
+            plan.kernel(targets[0] if self.single_target else targets, *arrays, **given)
         if state.observers:
             for observer in tuple(state.observers):
                 observer(self, inputs, [], params)
@@ -434,9 +454,9 @@ class Primitive:
         values = [None if a is None else Abstract(a.shape, a.dtype) for a in arrays]
         specs = self.abstract(*values, **params)
         gpu = key[0] if isinstance(key[0], int) else None
-        workspaces = self._workspace(*values, **params) if self._workspace and gpu is None else ()
         frozen = [i for i, name in enumerate(self.outputs) if name in self.frozen] if self.frozen else ()
-        rule = self._kernel(key[0] if gpu is None else "cuda")
+        rule = self.kernel_for(key[0] if gpu is None else "cuda", values, specs)
+        workspaces = self.workspaces(values, params) if gpu is None and not rule.returns else ()
         plan = Plan(specs, workspaces, values, params, rule, frozen, gpu)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()

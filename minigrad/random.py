@@ -65,7 +65,7 @@ def uniform(
     Args:
         shape: an integer or several.
         low, high: finite numbers; high itself is never drawn, whatever is rounded.
-        dtype: float32 or float64.
+        dtype: float32 or float64; float16 or bfloat16, to which float32 numbers are rounded.
         generator: where from.
         device: where to, as of `Tensor.to`; it does not change what is drawn.
 
@@ -81,7 +81,7 @@ def uniform(
     """
     params = {"shape": _shape("uniform", shape), "low": number("uniform", "low", low)}
     params |= {"high": number("uniform", "high", high), "dtype": _name(dtype)}
-    words = 1 if params["dtype"] == "float32" else 2
+    words = 2 if params["dtype"] == "float64" else 1
     return random_uniform_p(begin(random_uniform_p, generator, words, **params).to(device), **params)
 
 
@@ -100,7 +100,7 @@ def normal(
     Raises:
         ArgumentError: if mean or std is not finite, or std is negative.
         ShapeError: for a negative length.
-        DTypeError: for a dtype other than float32 and float64.
+        DTypeError: for a dtype other than of `uniform`.
 
     Source: Box & Muller (1958), A note on the generation of random normal deviates.
 
@@ -114,7 +114,7 @@ def normal(
     """
     params = {"shape": _shape("normal", shape), "mean": number("normal", "mean", mean)}
     params |= {"std": number("normal", "std", std), "dtype": _name(dtype)}
-    words = 1 if params["dtype"] == "float32" else 2
+    words = 2 if params["dtype"] == "float64" else 1
     return random_normal_p(begin(random_normal_p, generator, words, **params).to(device), **params)
 
 
@@ -136,7 +136,7 @@ def truncated_normal(
     Raises:
         ArgumentError: unless low < high with some probability between them, mean is finite, and std finite and ≥ 0.
         ShapeError: for a negative length.
-        DTypeError: for a dtype other than float32 and float64.
+        DTypeError: for a dtype other than of `uniform`.
 
     Example:
         >>> import minigrad as mg

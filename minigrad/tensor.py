@@ -149,6 +149,8 @@ class Tensor:
         _tell_readers(self, "DLPack")
         if self._data.__class__ is DeviceArray:
             return dlpack.capsule(self._data, **options)
+        if dtypes.is_bfloat16(self._data.dtype):
+            return dlpack.capsule_of_host(self._data.copy(), **options)
         version = options.get("max_version")
         source = self.numpy() if version is not None and version[0] >= 1 else self._data.copy()
         return source.__dlpack__(**options)
@@ -156,7 +158,7 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]:
         if self._data.__class__ is DeviceArray:
             return dlpack.device(self._data)
-        return self._data.__dlpack_device__()
+        return dlpack.HOST
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -229,7 +231,8 @@ class Tensor:
 
     def __repr__(self) -> str:
         data = self._data if self._data.__class__ is _ndarray else cuda.to_host(self._data)
-        values = np.array2string(data, separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
+        shown, how = (data.astype(np.float32), _SHORT) if dtypes.is_bfloat16(data.dtype) else (data, None)
+        values = np.array2string(shown, separator=", ", prefix="tensor(", threshold=100, edgeitems=3, formatter=how)
         extra = ", requires_grad=True" if self._node is not None else ""
         if data is not self._data:
             extra = f", device={self.device!r}{extra}"
@@ -325,7 +328,8 @@ def tensor(value: Any, dtype: Any = None, *, requires_grad: bool = False, device
     Args:
         value: a number, nested lists, an array, a Tensor, or anything that NumPy or DLPack converts, or that has
             ``__cuda_array_interface__``. Arrays keep their dtype; Python floats become float32, Python integers int64.
-        dtype: the dtype wanted instead.
+        dtype: the dtype wanted instead. float16 and bfloat16 (with ``pip install 'minigrad[half]'``) are for storage:
+            everything is computed in float32 and rounded once.
         requires_grad: whether it is a leaf that collects gradients.
         device: where, as of `Tensor.to`; a tensor's own device, and the CPU for other values, if None.
 
@@ -359,8 +363,8 @@ def full_like(x: Tensor, value: float, shape: tuple[int, ...] | None = None) -> 
     """A constant tensor of one number, of the dtype and on the device of x, and of its shape if none is given."""
     shape = x._data.shape if shape is None else shape
     if x._data.__class__ is _ndarray:
-        return Tensor(np.full(shape, value, x._data.dtype))
-    number = np.array(value).astype(x._data.dtype).item()
+        return Tensor(np.full(shape, dtypes.number(value, x._data.dtype)))
+    number = dtypes.rounded(np.array(value), x._data.dtype).item()
     constant = cuda.constant(number, x._data.dtype, x._data.lease.stream.device)
     return Tensor(constant.broadcast_to(shape) if shape else constant)
 
@@ -429,7 +433,7 @@ def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
         array = np.array(value) if given is None else value
     except ValueError as error:
         raise ShapeError(f"tensor: nested lists of unequal length ({error})") from error
-    if array.dtype.kind not in "biufc":
+    if dtypes.kind(array.dtype) not in "biufc":
         raise DTypeError(f"tensor: {type(value).__name__} holds {array.dtype}, expected numbers or booleans")
     if dtype is not None:
         target = dtypes.as_dtype(dtype)
@@ -437,4 +441,15 @@ def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
         target = dtypes.default_float
     else:
         target = dtypes.native(array.dtype)
+    if dtypes.is_half(target):
+        array = dtypes.rounded(array, target)
     return np.array(array, target, copy=True if copy else None, order="C", subok=False)
+
+
+def _four_digits(value: Any) -> str:
+    """A bfloat16 with as many digits as tell it from others."""
+    text = f"{value:.4g}"
+    return text if set(text) & set(".en") else f"{text}."
+
+
+_SHORT: Any = {"float_kind": _four_digits}

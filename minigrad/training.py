@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import _interrupts, data
+from minigrad import _interrupts, data, dtypes
 from minigrad._run import History, Run, loss_value
 from minigrad.callbacks import (
     Callback,
@@ -344,11 +344,11 @@ def _arrays(
 
 def _cast(operation: str, name: str, model: Layer, value: Any) -> np.ndarray:
     a = np.asarray(value)
-    if a.dtype.kind not in "biuf":
+    if dtypes.kind(a.dtype) not in "biuf":
         raise DTypeError(f"{operation}: {name} has dtype {a.dtype}, expected real numbers")
     if a.ndim == 0:
         raise ShapeError(f"{operation}: {name} has shape (), expected samples along the first axis")
-    return a.astype(model.dtype, copy=False) if a.dtype.kind == "f" else a
+    return a.astype(model.dtype, copy=False) if dtypes.kind(a.dtype) == "f" else a
 
 
 def _triple(model: Layer, value: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -17,7 +17,7 @@ def floating(x: Any) -> Tensor:
     """x as a tensor of real or complex floats; integers and booleans become float64."""
     if not isinstance(x, Tensor):
         x = mg.as_tensor(x)
-    return x if x.dtype.kind in "fc" else x.astype(mg.dtypes.floating(x.dtype))
+    return x if mg.dtypes.kind(x.dtype) in "fc" else x.astype(mg.dtypes.floating(x.dtype))
 
 
 def widened(x: Tensor) -> tuple[Tensor, Any]:

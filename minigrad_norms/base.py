@@ -120,7 +120,7 @@ class Normalization(mg.nn.Layer):
         Raises:
             DTypeError: for another float than the parameters'.
         """
-        if x.dtype.kind not in "fc":
+        if mg.dtypes.kind(x.dtype) not in "fc":
             return x.astype(self.dtype), None
         if x.dtype.itemsize == 2:
             return x.astype(self.dtype), x.dtype

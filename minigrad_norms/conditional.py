@@ -115,7 +115,7 @@ def _labels(operation: str, labels: Any, samples: int, styles: int | None) -> Te
 
 def _weights(operation: str, weights: Any, x: Tensor, styles: int | None) -> Tensor:
     given = mg.as_tensor(weights)
-    if given.dtype.kind not in "fc":
+    if mg.dtypes.kind(given.dtype) not in "fc":
         raise DTypeError(f"{operation}: weights has dtype {given.dtype}, expected floats; integers are labels")
     weights = cast(weights, x.dtype)
     if weights.ndim != 2 or weights.shape[0] != x.shape[0] or styles not in (None, weights.shape[1]):

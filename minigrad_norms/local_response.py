@@ -94,7 +94,7 @@ class LocalResponseNormalization(mg.nn.Layer):
         self.numbers: dict[str, Any] = {"depth_radius": depth_radius, "bias": bias, "alpha": alpha, "beta": beta}
 
     def call(self, x: Tensor, training: bool) -> Tensor:
-        x = x if x.dtype.kind in "fc" else x.astype(self.dtype)
+        x = x if mg.dtypes.kind(x.dtype) in "fc" else x.astype(self.dtype)
         return local_response_normalization(x, **self.numbers, axis=self.axis)
 
 

@@ -120,7 +120,7 @@ def _standing(norm: Any, x: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _check(operation: str, x: Abstract, p: float, axes: tuple[int, ...], epsilon: float) -> Abstract:
-    if x.dtype.kind != "f":
+    if mg.dtypes.kind(x.dtype) != "f":
         raise DTypeError(f"{operation}: x has dtype {x.dtype}, expected a real floating-point dtype")
     if not p > 0:
         raise ArgumentError(f"{operation}: p is {p!r}, expected a positive number")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.gradcheck import kinks
 from minigrad.gradcheck.result import FAILED, INCONCLUSIVE, PASSED, Result, compare
 from minigrad.gradcheck.subject import EPS, Subject
@@ -31,7 +32,7 @@ def forward_against_reverse(subject: Subject) -> Result:
     """Entries of the Jacobian, drawn at random: by columns from forward mode, by rows from reverse mode."""
     rng = np.random.default_rng((subject.seed, 5))
     shapes = [o.shape for o in subject.outputs]
-    rows = _drawn(rng, [o.size if o.dtype.kind == "f" else 0 for o in subject.outputs])
+    rows = _drawn(rng, [o.size if dtypes.kind(o.dtype) == "f" else 0 for o in subject.outputs])
     columns = _drawn(rng, [subject.values[i].size for i in subject.wrt])
     if not (rows and columns):
         return Result("forward against reverse", PASSED, detail="nothing to compare", seed=subject.seed)

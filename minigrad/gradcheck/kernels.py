@@ -185,7 +185,7 @@ def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
 
 
 def is_float(a: Any) -> bool:
-    return a is not None and np.asarray(a).dtype.kind == "f"
+    return a is not None and dtypes.kind(np.asarray(a).dtype) == "f"
 
 
 def _allowed(
@@ -210,7 +210,7 @@ def _allowed(
     sizes = [_size(y) for y in expected]
     bounds = []
     for y, m, size in zip(expected, moved, sizes):
-        if y.dtype.kind != "f":
+        if dtypes.kind(y.dtype) != "f":
             bounds.append(np.zeros(y.shape))
             continue
         own = max(eps, float(np.finfo(y.dtype).eps))
@@ -249,14 +249,14 @@ def _most_moved(
             eps = walk * float(np.finfo(inputs[i].dtype).eps)
             shaken[i] = np.asarray(values[i] * (1 + eps * rng.choice([-1.0, 1.0], values[i].shape)))
         for m, y, z in zip(most, expected, p.reference(*shaken, **sample.params)):
-            if y.dtype.kind == "f":
+            if dtypes.kind(y.dtype) == "f":
                 np.maximum(m, np.nan_to_num(np.abs(y - z).astype(np.float64)), out=m)
     return most
 
 
 def _size(y: np.ndarray) -> float:
     """The largest finite value of a float result."""
-    return float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) if y.dtype.kind == "f" else 0.0
+    return float(np.max(np.abs(y[np.isfinite(y)]), initial=0.0)) if dtypes.kind(y.dtype) == "f" else 0.0
 
 
 def _stretch(expected: np.ndarray, original: np.ndarray) -> float:
@@ -280,7 +280,7 @@ def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two arrays are the same; any NaN is as good as another."""
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
-    if a.dtype.kind == "f":
+    if dtypes.kind(a.dtype) == "f":
         a, b = (np.where(np.isnan(x), np.nan, x) for x in (a, b))
     return a.tobytes() == b.tobytes()
 

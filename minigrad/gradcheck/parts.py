@@ -29,8 +29,12 @@ class _Call:
         self.inputs: list[Any] = [None if a is None else Tensor(a) for a in kernels.cast(p, sample, dtype)]
         outputs = p(*self.inputs, **self.params)
         self.outputs: tuple[Tensor, ...] = outputs if isinstance(outputs, tuple) else (outputs,)
-        self.wrt = [i for i, t in enumerate(self.inputs) if t is not None and t.dtype.kind == "f" and self.free(i)]
-        self.from_outputs = [k for k, y in enumerate(self.outputs) if y.dtype.kind == "f" and self.free_output(k)]
+        self.wrt = [
+            i for i, t in enumerate(self.inputs) if t is not None and dtypes.kind(t.dtype) == "f" and self.free(i)
+        ]
+        self.from_outputs = [
+            k for k, y in enumerate(self.outputs) if dtypes.kind(y.dtype) == "f" and self.free_output(k)
+        ]
         self.cotangents = {k: _random(rng, self.outputs[k]) for k in self.from_outputs}
         self.tangents = {i: _random(rng, self.inputs[i]) for i in self.wrt}
         shapes = tuple(None if t is None else t.shape for t in self.inputs)

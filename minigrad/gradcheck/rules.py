@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.gradcheck import directional
 from minigrad.gradcheck.result import FAILED, PASSED, POWER, Result
 from minigrad.gradcheck.subject import Subject
@@ -81,7 +82,7 @@ def _of_call(primitive: Primitive, inputs: list[np.ndarray | None], params: dict
         with on_device("reference"):
             return primitive(*args, **params)
 
-    finite = all(a is None or a.dtype.kind != "f" or np.isfinite(a).all() for a in inputs)
+    finite = all(a is None or dtypes.kind(a.dtype) != "f" or np.isfinite(a).all() for a in inputs)
     if not finite or not any(a is not None and a.dtype == np.float64 and i not in frozen for i, a in enumerate(inputs)):
         return None
     own = Subject(call, inputs, seed=seed, truth=reference, constant=frozen)

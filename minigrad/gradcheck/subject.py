@@ -199,7 +199,7 @@ def as_array_function(fn: Callable) -> ArrayFunction:
 
 def is_float(a: Any) -> bool:
     """Whether it is an array of floats, rather than of something else, or None."""
-    return a is not None and a.dtype.kind == "f"
+    return a is not None and dtypes.kind(a.dtype) == "f"
 
 
 def zero_mean(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.errors import MinigradError
 from minigrad.primitive import Abstract, Primitive, Sample
 
@@ -63,7 +64,7 @@ def grown(p: Primitive, sample: Sample, most: int, seed: int) -> list[tuple[int,
     sample's own, each moved a little towards another one: between values that are allowed lie values that are.
     """
     arrays = [None if a is None else np.asarray(a) for a in sample.inputs]
-    lengths = sorted({n for a in arrays if a is not None and a.dtype.kind == "f" for n in a.shape if n > 1})
+    lengths = sorted({n for a in arrays if a is not None and dtypes.kind(a.dtype) == "f" for n in a.shape if n > 1})
     for n in reversed(lengths):
         found, rng = [(n, sample)], np.random.default_rng((seed, 13))
         while True:
@@ -85,7 +86,7 @@ def _stretched(a: np.ndarray, n: int, longer: int, rng: np.random.Generator) -> 
     for axis in [k for k, length in enumerate(a.shape) if length == n]:
         chosen = rng.integers(n, size=longer)
         slices = a.take(chosen, axis)
-        if a.dtype.kind == "f":
+        if dtypes.kind(a.dtype) == "f":
             others = a.take((chosen + rng.integers(1, n, longer)) % n, axis)
             slices = slices + (others - slices) * (rng.random(slices.shape) / 32).astype(a.dtype)
         a = slices

@@ -163,14 +163,13 @@ class _Rule:
     def __init__(self, call: Call, device: str):
         primitive = call.primitive
         abstract = [None if v is None else Abstract(v.shape, v.dtype) for v in call.inputs]
-        found = primitive._kernel(device)
+        found = primitive.kernel_for(device, abstract, [Abstract(v.shape, v.dtype) for v in call.outputs])
         self.name = primitive.name
         self.returns = found.returns
         self.kernel: Callable = found.function(*abstract, **call.params) if found.planned else found.function
         self.params = {} if found.planned else call.params
-        room = None if found.returns else primitive._workspace
-        self.workspaces: list[Abstract] = list(room(*abstract, **call.params)) if room else []
-        self.single_target = len(primitive.mutates) == 1 and bool(primitive._mutated)
+        self.workspaces: list[Abstract] = [] if found.returns else list(primitive.workspaces(abstract, call.params))
+        self.single_target = primitive.single_target
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
         """Steps that fill the outputs."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.errors import DTypeError
 from minigrad.tensor import Tensor, Variable
 
@@ -49,7 +50,7 @@ class Signature:
                 parts.append(a.device)
             self.requires_grad = self.requires_grad or value._node is not None
         elif kind is np.ndarray:
-            if value.dtype.kind not in "biufc":
+            if dtypes.kind(value.dtype) not in "biufc":
                 raise DTypeError(f"jit: an argument is an array of {value.dtype}, expected numbers or booleans")
             self.arrays.append(value)
             parts += (value.shape, value.dtype.newbyteorder("="))

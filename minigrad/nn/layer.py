@@ -319,7 +319,7 @@ class Sequential(Layer):
         self.items.append(layer)
         self._hand_down()
         if isinstance(layer, Layer) and not self._given_dtype:
-            self.dtype = np.promote_types(self.dtype, layer.dtype)
+            self.dtype = dtypes.promoted(self.dtype, layer.dtype)
 
     def __call__(self, x: Any, training: bool = False, **options: Any) -> Tensor:
         if not self.built:

@@ -12,8 +12,8 @@ from minigrad.errors import DTypeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor
 
-cast_p = Primitive("mg::cast", analytic=False)
-copy_p = Primitive("mg::copy")  # the same values in memory of their own
+cast_p = Primitive("mg::cast", analytic=False, moves=True)
+copy_p = Primitive("mg::copy", moves=True)  # the same values in memory of their own
 identity_p = Primitive("mg::identity", view=True)  # the same values in the same memory, as a tensor of its own
 
 
@@ -27,13 +27,13 @@ def _(x, *, dtype, source):
 @cast_p.kernel("reference")
 def _(x, *, dtype, source):
     with np.errstate(all="ignore"):
-        return x.astype(dtype)
+        return np.array(dtypes.rounded(x, np.dtype(dtype)))
 
 
 @cast_p.kernel("cpu")
 def _(out, x, *, dtype, source):
     with np.errstate(all="ignore"):
-        np.copyto(out, x, casting="unsafe")
+        np.copyto(out, dtypes.rounded(x, out.dtype) if dtypes.is_half(out.dtype) else x, casting="unsafe")
 
 
 @cast_p.vjp()

@@ -187,7 +187,7 @@ def _(x, index, values, *, axis):
 @put_p.kernel("reference")
 def _(x, index, values, *, axis):
     require_inside("put", index, x.shape[axis])
-    out = x.astype(np.result_type(x, values))
+    out = x.astype(dtypes.promoted(x.dtype, values.dtype))
     out[_at(axis, index)] = values
     return out
 

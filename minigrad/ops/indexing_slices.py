@@ -156,7 +156,7 @@ def require_values(operation: str, values: Any, shape: tuple[int, ...]) -> None:
 
 @set_slice_p.kernel("reference")
 def _(x, values, *, key):
-    out = x.astype(np.result_type(x, values))
+    out = x.astype(dtypes.promoted(x.dtype, values.dtype))
     out[_decoded(key)] = values
     return out
 

@@ -82,7 +82,8 @@ def _(rng):
     yield Sample((_START,), {"shape": (2,), "dtype": "int64"}, error=DTypeError, match="expected 'uint32' or 'uint64'")
 
 
-# Uniform: low + (high − low)·u, u = the upper 24 bits of a word for float32, 53 bits of two words for float64.
+# Uniform: low + (high − low)·u, u = the upper 24 bits of a word for float32, 53 bits of two words for float64. Half
+# types' numbers are float32's, rounded.
 
 
 @random_uniform_p.infer
@@ -97,16 +98,18 @@ def _(start, *, shape, low, high, dtype):
 
 @lru_cache(maxsize=1024)
 def _interval(low: float, high: float, dtype: str) -> tuple[Any, Any, Any]:
-    """low, high − low, and the greatest number below high."""
-    kind = np.dtype(dtype).type
+    """low, high − low, and the greatest number of the dtype below high, as numbers that are computed with."""
+    given = np.dtype(dtype)
+    kind = dtypes.arithmetic(given).type
     with np.errstate(all="ignore"):
-        return kind(low), kind(high) - kind(low), np.nextafter(kind(high), kind(low))
+        first, last = (dtypes.rounded(np.asarray(end), given) for end in (low, high))
+        return kind(first), kind(last) - kind(first), kind(np.nextafter(last, first))
 
 
 @random_uniform_p.kernel("reference")
 def _(start, *, shape, low, high, dtype):
-    kind, (minimum, span, below) = np.dtype(dtype).type, _interval(low, high, dtype)
-    if dtype == "float32":
+    kind, (minimum, span, below) = _drawn_in(dtype), _interval(low, high, dtype)
+    if kind is np.float32:
         u = (words(start, prod(shape)) >> _u(8)).astype(kind) * kind(2.0**-24)
     else:
         u = (pairs(start, prod(shape)) >> _u(11)).astype(kind) * 2.0**-53
@@ -115,7 +118,7 @@ def _(start, *, shape, low, high, dtype):
 
 @random_uniform_p.kernel("cpu")
 def _(out, start, *, shape, low, high, dtype):
-    fill = philox_cpu.uniform32 if dtype == "float32" else philox_cpu.uniform64
+    fill = philox_cpu.uniform64 if dtype == "float64" else philox_cpu.uniform32
     chunks = cpu.chunks_of(out.size)
     fill(chunks, out.size, chunks, out.reshape(-1), start, *_interval(low, high, dtype))
 
@@ -143,8 +146,8 @@ def _(start, *, shape, mean, std, dtype):
 
 @random_normal_p.kernel("reference")
 def _(start, *, shape, mean, std, dtype):
-    size, kind = prod(shape), np.dtype(dtype).type
-    if dtype == "float32":
+    size, kind = prod(shape), _drawn_in(dtype)
+    if kind is np.float32:
         drawn = words(start, size + size % 2).reshape(-1, 2)
         u = (drawn[:, 0] >> _u(1)).astype(kind) * kind(2.0**-31) + kind(2.0**-32)
         turn = drawn[:, 1] << _u(32)
@@ -164,7 +167,7 @@ def _(start, *, shape, mean, std, dtype):
 
 @random_normal_p.kernel("cpu")
 def _(out, start, *, shape, mean, std, dtype):
-    fill = philox_cpu.normal32 if dtype == "float32" else philox_cpu.normal64
+    fill = philox_cpu.normal64 if dtype == "float64" else philox_cpu.normal32
     chunks, kind = cpu.chunks_of(out.size), out.dtype.type
     fill(chunks, 2 * out.size, chunks, out.reshape(-1), start, kind(mean), kind(std))
 
@@ -213,7 +216,7 @@ def _(start, *, shape, mean, std, low, high, dtype):
     below, between, mean, std, minimum, maximum = _limits(mean, std, low, high)
     u = (pairs(start, prod(shape)) >> _u(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
     z = np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(below + between * u)
-    return np.clip(mean + std * z, minimum, maximum).astype(dtype).reshape(shape)
+    return np.clip(mean + std * z, minimum, maximum).astype(_drawn_in(dtype)).reshape(shape)
 
 
 @random_truncated_normal_p.kernel("cpu")
@@ -353,9 +356,14 @@ def _checked_shape(operation: str, shape: Any) -> tuple[int, ...]:
 
 def _checked_float(operation: str, dtype: str) -> np.dtype:
     kind = dtypes.as_dtype(dtype)
-    if not dtypes.has_kernels(kind):
-        raise DTypeError(f"{operation}: dtype is {dtype!r}, expected 'float32' or 'float64'")
+    if not (dtypes.has_kernels(kind) or dtypes.is_half(kind)):
+        raise DTypeError(f"{operation}: dtype is {dtype!r}, expected 'float32', 'float64', 'float16' or 'bfloat16'")
     return kind
+
+
+def _drawn_in(dtype: str) -> Any:
+    """The type of numbers that are drawn: those of half types are float32's, rounded."""
+    return dtypes.arithmetic(np.dtype(dtype)).type
 
 
 def _check_mean_and_std(operation: str, mean: float, std: float) -> None:

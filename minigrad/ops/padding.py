@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 
@@ -94,7 +95,7 @@ def _(tangents, primals, outputs, *, widths):
 def _(ct, *, widths):
     if len(widths) != ct.ndim:
         raise ShapeError(f"reflect_fold: pad_width has {len(widths)} pairs, expected {ct.ndim} as of ct")
-    if ct.dtype.kind not in "fc":
+    if dtypes.kind(ct.dtype) not in "fc":
         raise DTypeError(f"reflect_fold: ct has dtype {ct.dtype}, expected a floating-point dtype")
     shape = tuple([n - before - after for n, (before, after) in zip(ct.shape, widths)])
     if min(shape, default=0) < 0:

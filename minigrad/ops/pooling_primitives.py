@@ -26,7 +26,7 @@ def _results(operation: str, x: Abstract, size: windows.Pair, strides: windows.P
     """The shape of a pool of x, once everything fits."""
     windows.require_images(operation, "x", x.shape)
     windows.require_window(operation, size, strides, pads)
-    if dtypes.real(x.dtype) == x.dtype and x.dtype.kind != "f":
+    if dtypes.real(x.dtype) == x.dtype and dtypes.kind(x.dtype) != "f":
         raise DTypeError(f"{operation}: x has dtype {x.dtype}, expected a floating-point dtype")
     for length, pad in zip(size, pads):
         if max(pad) >= length:

@@ -164,7 +164,7 @@ def sum_to(x: Any, shape: tuple[int, ...]) -> Tensor:
 
 def _floating(x: Any) -> Tensor:
     x = as_tensor(x)
-    return x if x._data.dtype.kind == "f" else cast.astype(x, dtypes.floating(x._data.dtype))
+    return x if dtypes.kind(x._data.dtype) == "f" else cast.astype(x, dtypes.floating(x._data.dtype))
 
 
 def _axes(operation: str, axis: Any, ndim: int) -> tuple[int, ...]:

@@ -89,7 +89,7 @@ def floating(operation: str, x: Any) -> Tensor:
         DTypeError: for complex numbers, which have no order and so no largest.
     """
     x = as_tensor(x)
-    if x._data.dtype.kind == "f":
+    if dtypes.kind(x._data.dtype) == "f":
         return x
     if x._data.dtype.kind == "c":
         raise DTypeError(f"{operation}: x has dtype {x.dtype}, expected a real dtype")

@@ -18,7 +18,7 @@ from minigrad.errors import ArgumentTypeError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, Variable, as_tensor
 
-assign_p = Primitive("mg::assign", mutates=("variable",))
+assign_p = Primitive("mg::assign", mutates=("variable",), moves=True)
 count_p = Primitive("mg::count", mutates=("counter",))
 schedule_p = Primitive("mg::schedule", mutates=("rate",))
 # Optimizers' steps change all parameters in one call: there may be many, and small.
@@ -36,7 +36,8 @@ def _require_like(operation: str, scalars: dict[str, Abstract], **values: Abstra
     (first, want), *others = values.items()
     dtypes.require_floating(operation, first, want.dtype)
     for name, got in others:
-        if got.shape != want.shape or got.dtype != want.dtype:
+        wider = name != "grad" and got.dtype == dtypes.arithmetic(want.dtype)  # slots of half types
+        if got.shape != want.shape or (got.dtype != want.dtype and not wider):
             raise ShapeError(
                 f"{operation}: {name} has {got.dtype}{got.shape}, expected {want.dtype}{want.shape} as of {first}"
             )

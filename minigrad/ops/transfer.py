@@ -8,7 +8,7 @@ from minigrad.devices import cuda
 from minigrad.primitive import Primitive, Sample
 from minigrad.tensor import Tensor
 
-transfer_p = Primitive("mg::transfer")
+transfer_p = Primitive("mg::transfer", moves=True)
 
 
 @transfer_p.infer

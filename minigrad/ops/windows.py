@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, ShapeError
 from minigrad.tensor import Tensor, as_tensor
 
@@ -123,7 +124,7 @@ def images(operation: str, x: Any, data_format: Any, argument: str = "x") -> Ten
     require_images(operation, argument, x.shape, data_format)
     if x._data.dtype.kind in "biu":
         x = x.astype(np.float64)
-    elif x._data.dtype.kind != "f":
+    elif dtypes.kind(x._data.dtype) != "f":
         raise DTypeError(f"{operation}: {argument} has dtype {x.dtype}, expected a real dtype")
     return x if data_format == "NHWC" else x.transpose((0, 2, 3, 1))
 

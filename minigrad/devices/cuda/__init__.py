@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices.cuda import driver as _driver
 from minigrad.devices.cuda import faults
 from minigrad.devices.cuda.array import DeviceArray, name_of
@@ -164,7 +165,7 @@ def _kept(value: Any, shape: tuple[int, ...], dtype: np.dtype, index: int) -> De
     if found is None:
         if len(known) >= _MOST_CONSTANTS:
             known.clear()
-        found = known[key] = to_device(np.full(shape, np.array(value).astype(dtype)), index)
+        found = known[key] = to_device(np.full(shape, dtypes.rounded(np.array(value), dtype)), index)
     return found
 
 
@@ -199,7 +200,7 @@ def interface(array: DeviceArray) -> dict[str, Any]:
     """``__cuda_array_interface__``, version 3, of an array that others may read."""
     return {
         "shape": array.shape,
-        "typestr": array.dtype.str,
+        "typestr": array.dtype.str,  # of bfloat16 "<V2", as in torch
         "data": (array.pointer if array.size else 0, True),
         "strides": None if array.contiguous else array.strides,
         "stream": handle_of(array.lease.stream),
@@ -238,5 +239,5 @@ def taken(owner: Any) -> DeviceArray:
     stream = current(index)
     if told.get("stream") not in (None, handle_of(stream)):
         driver.synchronize_all(index)
-    dtype = np.dtype(told["typestr"])
+    dtype = dtypes.bfloat16() if told["typestr"] == "<V2" else np.dtype(told["typestr"])
     return foreign(owner, pointer, tuple(told["shape"]), dtype, None if strides is None else tuple(strides), stream)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import scalar
+from minigrad import dtypes, scalar
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.loops import Loop
 
@@ -22,5 +22,5 @@ def fill(out: DeviceArray, value: Any) -> None:
     """Write one number to every element."""
     from minigrad.devices.cuda import constant
 
-    number = np.array(value).astype(out.dtype).item()
+    number = dtypes.rounded(np.array(value), out.dtype).item()
     _copy(out, constant(number, out.dtype, out.lease.stream.device))

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.errors import DeviceError, DTypeError
 
 _CPU, _CUDA, _CUDA_MANAGED = 1, 2, 13
+HOST = _CPU, 0  # what ``__dlpack_device__`` says of the host's memory
 _KINDS = {"i": 0, "u": 1, "f": 2, "c": 5, "b": 6}
+_BFLOAT16 = 4
 
 
 class _Device(ctypes.Structure):
@@ -72,12 +75,23 @@ def capsule(array: cuda.DeviceArray, *, stream: int | None = None, copy: bool | 
     if copy:
         array = cuda.copied(array, array.lease.stream.device)
     cuda.hand_over(array, stream)
+    return _capsule(array, array.pointer, device(array))
+
+
+def capsule_of_host(array: np.ndarray, **options: Any) -> Any:
+    """A capsule of an array on the CPU that NumPy makes none of: bfloat16's. The consumer may write to it."""
+    if options.get("dl_device") not in (None, HOST):
+        raise BufferError("dlpack: the tensor is on the CPU; move it with .to(device) first")
+    return _capsule(array, array.__array_interface__["data"][0], HOST)
+
+
+def _capsule(array: Any, pointer: int, place: tuple[int, int]) -> Any:
     n = array.ndim
     shape = (ctypes.c_int64 * n)(*array.shape)
     strides = (ctypes.c_int64 * n)(*[s // array.itemsize for s in array.strides])
-    dtype = _DType(_KINDS[array.dtype.kind], 8 * array.itemsize, 1)
-    place = _Device(_CUDA, array.lease.stream.device)
-    tensor = _Tensor(array.pointer if array.size else None, place, n, dtype, shape, strides, 0)
+    code = _BFLOAT16 if dtypes.is_bfloat16(array.dtype) else _KINDS[array.dtype.kind]
+    dtype = _DType(code, 8 * array.itemsize, 1)
+    tensor = _Tensor(pointer if array.size else None, _Device(*place), n, dtype, shape, strides, 0)
     managed = _Managed(tensor, None, _release)
     address = ctypes.addressof(managed)
     _given[address] = (managed, shape, strides, array)
@@ -97,23 +111,43 @@ def taken(source: Any) -> Any:
     """
     kind, index = source.__dlpack_device__()
     if kind == _CPU:
-        return np.from_dlpack(source)
+        return _on_host(source) if "bfloat16" in str(getattr(source, "dtype", "")) else np.from_dlpack(source)
     if kind not in (_CUDA, _CUDA_MANAGED):
         raise DeviceError(f"from_dlpack: the memory is on a device of type {int(kind)}, expected the CPU or CUDA")
     here = cuda.current(index)
-    found = source.__dlpack__(stream=cuda.handle_of(here))
+    owner, pointer, shape, dtype, strides = _opened(source.__dlpack__(stream=cuda.handle_of(here)))
+    return cuda.foreign(owner, pointer, shape, dtype, strides, here)
+
+
+def _on_host(source: Any) -> np.ndarray:
+    """An array of bfloat16, which NumPy does not take."""
+    owner, pointer, shape, dtype, strides = _opened(source.__dlpack__())
+    steps = [(n - 1) * s for n, s in zip(shape, strides)] if strides and 0 not in shape else []
+    low, high = sum([s for s in steps if s < 0]), sum([s for s in steps if s > 0])
+    size = high - low + dtype.itemsize if strides else dtype.itemsize * int(np.prod(shape))
+    memory: Any = (ctypes.c_uint8 * size).from_address(pointer + low) if pointer else bytearray(size)
+    if pointer:
+        memory.owner = owner  # which lives as long as the array
+    return np.ndarray(shape, dtype, memory, -low, strides)
+
+
+def _opened(found: Any) -> tuple[_Taken, int, tuple[int, ...], np.dtype, tuple[int, ...] | None]:
+    """What keeps the memory in a capsule, where it is, and the array's shape, dtype and strides in bytes."""
     address = _pointer(id(found), _NAME)
     managed = _Managed.from_address(address)
     _rename(id(found), _USED)
     owner = _Taken(managed)
     tensor = managed.tensor
     kinds = {code: k for k, code in _KINDS.items()}
-    if tensor.dtype.lanes != 1 or tensor.dtype.code not in kinds or tensor.dtype.bits % 8:
+    if (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) == (_BFLOAT16, 16, 1):
+        dtype = dtypes.bfloat16()
+    elif tensor.dtype.lanes != 1 or tensor.dtype.code not in kinds or tensor.dtype.bits % 8:
         raise DTypeError(f"from_dlpack: tensors don't hold elements of DLPack's type {tensor.dtype.code}")
-    dtype = np.dtype(f"{kinds[tensor.dtype.code]}{tensor.dtype.bits // 8}")
+    else:
+        dtype = np.dtype(f"{kinds[tensor.dtype.code]}{tensor.dtype.bits // 8}")
     shape = tuple(tensor.shape[: tensor.ndim])
     strides = tuple([s * dtype.itemsize for s in tensor.strides[: tensor.ndim]]) if tensor.strides else None
-    return cuda.foreign(owner, (tensor.data or 0) + tensor.byte_offset, shape, dtype, strides, here)
+    return owner, (tensor.data or 0) + tensor.byte_offset, shape, dtype, strides
 
 
 class _Taken:
