@@ -84,6 +84,11 @@ def has_kernels(dtype: np.dtype) -> bool:
     return dtype in _KERNEL_FLOATS
 
 
+def has_gpu_kernels(dtype: np.dtype) -> bool:
+    """Whether GPUs have floating-point kernels for it: float32 and float64, and the half types as what is stored."""
+    return dtype in _KERNEL_FLOATS or is_half(dtype)
+
+
 def arithmetic(dtype: np.dtype) -> np.dtype:
     """The dtype in which values are computed with: float32 for the half types, and any other itself."""
     return float32 if is_half(dtype) else dtype

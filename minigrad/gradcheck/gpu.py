@@ -37,6 +37,15 @@ def check_sample(p: Primitive, sample: Sample, label: str = "", seed: int = 0) -
     return report
 
 
+def check_half(p: Primitive, sample: Sample, dtype: np.dtype, label: str = "", seed: int = 0) -> Report:
+    """Values in a half type, on the GPU and on the CPU, and the derivative, which must have that type."""
+    report = Report(f"{p.name} ({label}) of {dtype}")
+    report.results = [kernels.against_reference(p, sample, device, dtype, seed) for device in (DEVICE, "cpu")]
+    if p.has_vjp and p.is_differentiable:
+        report.results.append(derivative(p, sample, seed, dtype))
+    return report
+
+
 def orders(p: Primitive, sample: Sample, seed: int, simulator: Any) -> Result:
     """The same bits when blocks, and threads between barriers, run in reverse: what lacks a barrier differs."""
     inputs = kernels.cast(p, sample, dtypes.float32)
@@ -139,6 +148,7 @@ def buffers(p: Primitive, sample: Sample, seed: int) -> Result:
 
 
 _MARGIN = 64
+_CLOSE = 1e-10  # of derivatives in float64
 
 
 def _in_garbage(shape: tuple[int, ...], dtype: np.dtype, byte: int) -> tuple[DeviceArray, DeviceArray]:
@@ -148,25 +158,33 @@ def _in_garbage(shape: tuple[int, ...], dtype: np.dtype, byte: int) -> tuple[Dev
     return memory, DeviceArray(memory.lease, shape, dtype, None, memory.offset + _MARGIN)
 
 
-def derivative(p: Primitive, sample: Sample, seed: int) -> Result:
-    """The reverse rule on the GPU against the same on the CPU, in float64."""
+def derivative(p: Primitive, sample: Sample, seed: int, dtype: np.dtype = dtypes.float64) -> Result:
+    """The reverse rule on the GPU against the same on the CPU, which rounds half types at the same places."""
     found: list[list[np.ndarray]] = []
     names: list[str] = []
     for device in ("cpu", DEVICE):
-        inputs = kernels.cast(p, sample, dtypes.float64)
+        inputs = kernels.cast(p, sample, dtype)
         tensors = [
             None if a is None else Tensor(kernels.placed(a, device)) if not kernels.is_float(a) else _leaf(a, device)
             for a in inputs
         ]
         outputs = [y for y in _as_tuple(p(*tensors, **sample.params)) if y.requires_grad]
         rng = np.random.default_rng(seed)
-        values = [np.asarray(rng.standard_normal(y.shape), y.dtype) for y in outputs]
+        values = [dtypes.rounded(np.asarray(rng.standard_normal(y.shape)), y.dtype) for y in outputs]
         tape.backward(outputs, [Tensor(kernels.placed(ct, device)) for ct in values])
         leaves = [(i, t) for i, t in enumerate(tensors) if t is not None and t.requires_grad]
         names = [p.input_name(i) for i, _ in leaves]
-        found.append([np.zeros(t.shape) if t.grad is None else t.grad.numpy().copy() for _, t in leaves])
+        for i, t in leaves:
+            if t.grad is not None and t.grad.dtype != t.dtype:
+                words = f"the gradient of {p.input_name(i)} is {t.grad.dtype}, expected {t.dtype}"
+                return kernels.failed("derivative", words, seed)
+        grads = [np.zeros(t.shape) if t.grad is None else t.grad.numpy().copy() for _, t in leaves]
+        found.append([g.astype(np.float64) if dtypes.is_half(g.dtype) else g for g in grads])
     expected, got = found
-    bounds = [np.full(e.shape, 1e-10 * (1 + np.max(np.abs(e), initial=0.0))) for e in expected]
+    bounds = [np.full(e.shape, _CLOSE * (1 + np.max(np.abs(e), initial=0.0))) for e in expected]
+    if dtypes.is_half(dtype):
+        unit, narrow = float(dtypes.finfo(dtype).eps), float(np.finfo(np.float32).eps)
+        bounds = [unit * np.abs(e) + narrow * np.max(np.abs(e), initial=1.0) for e in expected]
     return compare("derivative", names, got, expected, bounds, scale=1.0, seed=seed)
 
 

@@ -51,17 +51,22 @@ def against_reference(
 ) -> Result:
     """A kernel's results within a few roundings of values and inputs of the reference's in higher precision.
 
-    With `slack` as many roundings of the largest input or result are allowed to all results.
+    With `slack` as many roundings of the largest input or result are allowed to all results. Of half types the results
+    are those of float32, on these inputs, but for one rounding more, which is all that is allowed to them besides.
     """
     name = f"{device} {dtype}"
     if device not in p.devices:
         return failed(name, f"there is no kernel for {device!r}", seed)
     inputs = cast(p, sample, dtype)
     got = run(p, inputs, sample.params, device)
-    expected, bounds = _allowed(p, inputs, sample, dtype, seed)
+    carried = dtypes.arithmetic(dtype)
+    expected, bounds = _allowed(p, [_carried(a) for a in inputs], sample, carried, seed)
     if slack:
         largest = max(_size(a) for a in (*expected, *inputs) if a is not None)
-        bounds = [b + slack * float(np.finfo(dtype).eps) * largest if b.any() else b for b in bounds]
+        bounds = [b + slack * float(np.finfo(carried).eps) * largest if b.any() else b for b in bounds]
+    for k, y in enumerate(got):
+        if dtypes.is_half(y.dtype):
+            got[k], expected[k], bounds[k] = _once_rounded(y, expected[k], bounds[k])
     return compare(name, _names(p, inputs), got, expected, bounds, scale=1.0, seed=seed)
 
 
@@ -177,7 +182,7 @@ def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
     return [
         a
         if a is None
-        else np.asarray(a).astype(dtype)
+        else dtypes.rounded(np.asarray(a), dtype)
         if is_float(a) and p.input_name(i) not in sample.wide
         else np.asarray(a)
         for i, a in enumerate(sample.inputs)
@@ -186,6 +191,21 @@ def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
 
 def is_float(a: Any) -> bool:
     return a is not None and dtypes.kind(np.asarray(a).dtype) == "f"
+
+
+def _carried(a: Any) -> Any:
+    """An array of a half type in float32."""
+    return a.astype(dtypes.float32) if a is not None and dtypes.is_half(a.dtype) else a
+
+
+def _once_rounded(got: np.ndarray, expected: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Results of a half type, what is expected of them, and the bound with half a unit in their last place added."""
+    limits = dtypes.finfo(got.dtype)
+    eps, tiny, largest = float(limits.eps), float(limits.smallest_subnormal), float(limits.max)
+    near = np.abs(np.asarray(expected, np.float64))
+    too_large = np.isfinite(near) & (near >= largest * (1 + eps / 4))
+    wanted = np.where(too_large, np.copysign(np.inf, expected), expected)
+    return got.astype(np.float64), wanted, bound + np.nan_to_num(eps / 2 * near) + tiny / 2
 
 
 def _allowed(

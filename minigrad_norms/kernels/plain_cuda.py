@@ -42,8 +42,8 @@ def threads_on(n: int) -> int:
 
 def require_kernels(operation: str, dtype: np.dtype) -> None:
     """Raise for what the kernels aren't made for."""
-    if not mg.dtypes.has_kernels(dtype):
-        raise DTypeError(f"{operation}: on cuda there are kernels for float32 and float64, got {dtype}")
+    if not mg.dtypes.has_gpu_kernels(dtype):
+        raise DTypeError(f"{operation}: on cuda there are kernels for real floats of at most 64 bits, got {dtype}")
 
 
 def empty_like(a: DeviceArray, shape: tuple[int, ...], dtype: type = np.float64) -> DeviceArray:

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+import minigrad as mg
 from minigrad.devices import cuda
 from minigrad.devices.cuda import gpu
 from minigrad.devices.cuda.copies import copy_into
@@ -114,6 +115,8 @@ def _(out, w, left, right, *, iterations, right_first):
     new_left, new_right = out
     w = cuda.contiguous(w)
     rows, columns = w.shape
+    if half := mg.dtypes.is_half(w.dtype):  # rounded once, at the end
+        new_left, new_right = empty_like(w, (rows,), np.float32), empty_like(w, (columns,), np.float32)
     copy_into(new_left, left)
     copy_into(new_right, right)
     across, down = empty_like(w, (rows,)), empty_like(w, (columns,))
@@ -125,4 +128,7 @@ def _(out, w, left, right, *, iterations, right_first):
     for step in range(2 * iterations):
         side = (step + right_first) % 2
         products[side]()
-        _settle(1, threads_on(w.shape[side]), out[side], (across, down)[side])
+        _settle(1, threads_on(w.shape[side]), (new_left, new_right)[side], (across, down)[side])
+    if half:
+        copy_into(out[0], new_left)
+        copy_into(out[1], new_right)

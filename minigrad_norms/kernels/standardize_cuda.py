@@ -80,10 +80,11 @@ class _Run:
     """One call: arrays as the kernels take them, and the numbers that go with the plan."""
 
     def __init__(self, x: DeviceArray, axes: tuple, parameter_axes: tuple, activation: str | None):
-        if not mg.dtypes.has_kernels(x.dtype):
-            raise DTypeError(f"cuda: normalizations take float32 and float64, got {x.dtype}")
+        if not mg.dtypes.has_gpu_kernels(x.dtype):
+            raise DTypeError(f"cuda: normalizations take real floats of at most 64 bits, got {x.dtype}")
         self.plan = plan_for(x.shape, axes, parameter_axes)
-        self.device, self.dtype, self.activation = x.lease.stream.device, x.dtype, activation
+        self.device, self.dtype, self.activation = x.lease.stream.device, mg.dtypes.arithmetic(x.dtype), activation
+        self.widest = BYTES // x.itemsize  # elements that a thread moves at once, at most
         self.x = self.lay(x, self.plan.order)
         k0, r0, k1, r1, _ = self.plan.form
         m0, n1, p1 = self.plan.table
@@ -112,7 +113,7 @@ class _Run:
         """γ or β; of one that is not there all entries are 1 or 0."""
         if a is not None:
             return self.lay(a, self.plan.parameters)
-        return cuda.repeated(value, max(1, prod(self.table)), self.dtype, self.device)
+        return cuda.repeated(value, max(1, prod(self.table)), self.x.dtype, self.device)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
         return cuda.empty(shape, np.dtype(dtype), self.device)
@@ -128,7 +129,7 @@ class _Run:
     def kernel(self, make: Any, *arrays: DeviceArray) -> Any:
         """A kernel for lines, with loads as wide as the arrays allow."""
         r1, (_, _, p1) = self.shape[3], self.table
-        width = BYTES // self.dtype.itemsize
+        width = self.widest
         while width > 1 and (r1 % width or any(a.pointer % (width * a.itemsize) for a in arrays)):
             width //= 2
         kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
@@ -136,7 +137,7 @@ class _Run:
 
     def columns_at_once(self, columns: int) -> int:
         """How many neighbouring columns a thread takes: as many as 16 bytes hold, if they divide their number."""
-        width = BYTES // self.dtype.itemsize
+        width = self.widest
         while columns % width:
             width //= 2
         return width
@@ -155,8 +156,7 @@ class _Run:
 
     def fits(self, arrays: int) -> bool:
         """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
-        widest = BYTES // self.dtype.itemsize
-        return not self.plan.across and arrays * self.tall * self.keep(widest) * self.dtype.itemsize <= _SHARED
+        return not self.plan.across and arrays * self.tall * self.keep(self.widest) * self.dtype.itemsize <= _SHARED
 
     def grid(self, cut: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
         """Blocks and threads of kernels over all elements."""

@@ -1,9 +1,9 @@
 """Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
 
-Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [namespace ...]``. A driver that runs
+Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``. A driver that runs
 nothing stands in for the real one: what it is asked to launch it notes, with the types of the arguments. Of generated
 elementwise loops, which are a function and a way to walk, each function and each way is compiled, and with ``--all``
-each pair of them that samples reach.
+each pair of them that samples reach. With ``--half`` those of float16 and bfloat16 are compiled, for one architecture.
 """
 
 import multiprocessing
@@ -24,6 +24,7 @@ from minigrad.gradcheck import kernels
 from minigrad.tensor import Tensor, Variable
 
 ARCHITECTURES = [(7, 5), (8, 0), (9, 0), (10, 0)]
+HALF_ARCHITECTURES = [(8, 0)]
 
 
 class Compiler(simulator.Simulator):
@@ -33,12 +34,13 @@ class Compiler(simulator.Simulator):
 
     def __init__(self):
         from numba import cuda
-        from numba.cuda import dispatcher, types
-        from numba.cuda.np.numpy_support import from_dtype
+        from numba.cuda import dispatcher
         from numba.cuda.typing.typeof import typeof
 
+        from minigrad.devices.cuda.stored import flat_array
+
         self.devices, self.total, self._used, self.state = 1, 1 << 40, {}, driver.State()
-        self._cuda, self._array, self._types, self._from_dtype, self._typeof = cuda, _Array, types, from_dtype, typeof
+        self._cuda, self._array, self._flat_array, self._typeof = cuda, _Array, flat_array, typeof
         self.found = {}  # kernels by name and types of arguments
         # Numba asks the GPU for its capability when it types device functions, whose code does not depend on it.
         dispatcher.get_current_device = lambda: _Device
@@ -51,8 +53,7 @@ class Compiler(simulator.Simulator):
 
     def launch(self, device, kernel, grid, block, stream, shared, args):
         signature = tuple(
-            self._types.Array(self._from_dtype(a._ary.dtype), 1, "C") if isinstance(a, _Array) else self._typeof(a)
-            for a in args
+            self._flat_array(a._ary.dtype) if isinstance(a, _Array) else self._typeof(a) for a in args
         )
         self.found.setdefault((kernel, signature), kernel.__name__)
 
@@ -68,8 +69,8 @@ class _Array:
 _Device = types.SimpleNamespace(compute_capability=(7, 5))
 
 
-def reach(namespace):
-    """Run the samples of a namespace's primitives, and their reverse rules, in both dtypes."""
+def reach(namespace, kinds):
+    """Run the samples of a namespace's primitives, and their reverse rules, in these dtypes."""
     if namespace in plugins.names():
         plugins.load(namespace)
     for p in primitive.primitives(namespace):
@@ -77,7 +78,7 @@ def reach(namespace):
             continue
         for sample in p.draw_samples():
             if sample.error is None and not _repeated(sample):
-                for dtype in (dtypes.float32, dtypes.float64):
+                for dtype in kinds:
                     _run(p, sample, dtype)
 
 
@@ -135,10 +136,10 @@ def thinned(found):
 
 def compiled(number):
     """What becomes of one kernel: a line of text, whether it failed, and on how many architectures it spills."""
-    compiler, assembler, found = _WORK
+    compiler, assembler, found, architectures = _WORK
     (kernel, signature), name = found[number]
     told, failed, spilling = [], False, 0
-    for architecture in ARCHITECTURES:
+    for architecture in architectures:
         try:
             ptx = compiler.ptx(kernel, signature, architecture)
             if assembler:
@@ -157,16 +158,18 @@ def compiled(number):
 _WORK = ()  # what the processes that compile have in common
 
 
-def main(namespaces, every=False):
+def main(namespaces, every=False, half=False):
     global _WORK
     compiler = Compiler()
     driver.use(compiler)
     for namespace in namespaces:
-        reach(namespace)
+        reach(namespace, (dtypes.float16, dtypes.bfloat16()) if half else (dtypes.float32, dtypes.float64))
+    if half:  # what takes none is compiled with the others
+        compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(k[1])}
     if "mg" not in namespaces:  # the loops of the built-in primitives are compiled with those
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)
-    _WORK = compiler, ptxas(), list(found.items())
+    _WORK = compiler, ptxas(), list(found.items()), HALF_ARCHITECTURES if half else ARCHITECTURES
     print(f"{len(found)} kernels of {len(compiler.found)}; assembler: {_WORK[1] or 'none'}")
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         results = []
@@ -179,5 +182,5 @@ def main(namespaces, every=False):
 
 
 if __name__ == "__main__":
-    names = [a for a in sys.argv[1:] if a != "--all"]
-    sys.exit(1 if main(names or ["mg"], "--all" in sys.argv) else 0)
+    names = [a for a in sys.argv[1:] if not a.startswith("--")]
+    sys.exit(1 if main(names or ["mg"], "--all" in sys.argv, "--half" in sys.argv) else 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.errors import DeviceError
 
 _lock = threading.RLock()
@@ -154,17 +155,24 @@ class NumbaDriver:
     def flat(self, device: int, block: Any, offset: int, size: int, dtype: np.dtype) -> Any:
         with self.on(device):
             data = block.view(offset) if size and offset else block
-            return self._array((size,), (dtype.itemsize,), dtype, gpu_data=data)
+            if not dtypes.is_half(dtype):
+                return self._array((size,), (dtype.itemsize,), dtype, gpu_data=data)
+            from minigrad.devices.cuda.stored import flat_array
+
+            # To Numba memory of either half type holds float16, and to kernels it is what it is.
+            array = self._array((size,), (dtype.itemsize,), dtypes.float16, gpu_data=data)
+            vars(array)["_numba_type_"] = flat_array(dtype)
+            return array
 
     def upload(self, device: int, target: Any, values: np.ndarray, stream: Any) -> None:
         with self.on(device):
-            target.copy_to_device(values, stream=stream)
+            target.copy_to_device(_as_numba_knows(values), stream=stream)
             if stream:
                 stream.synchronize()  # `values` may change as soon as this returns
 
     def download(self, device: int, source: Any, values: np.ndarray, stream: Any) -> None:
         with self.on(device):
-            source.copy_to_host(values, stream=stream)
+            source.copy_to_host(_as_numba_knows(values), stream=stream)
             if stream:
                 stream.synchronize()
 
@@ -248,6 +256,11 @@ class NumbaDriver:
                     kernel.launchers.clear()
                 found = kernel.launchers[shape] = kernel.compiled()[shape]
         return found
+
+
+def _as_numba_knows(values: np.ndarray) -> np.ndarray:
+    """The same memory, in a dtype that Numba can copy."""
+    return values.view(dtypes.float16) if dtypes.is_bfloat16(values.dtype) else values
 
 
 def require(device: int, count: int) -> None:

@@ -59,9 +59,9 @@ class Loop:
 
     def _plan(self, out: DeviceArray, arrays: Sequence[DeviceArray]) -> Walk:
         dtype = arrays[self._typed].dtype if arrays else out.dtype
-        if dtype.kind not in "biuf":
+        if dtypes.kind(dtype) not in "biuf":
             raise DTypeError(f"cuda: there are no kernels for {dtype}; cast, or move the tensors to the CPU")
-        function = _scalar_function(self.expression, self.inputs, dtype)
+        function = _scalar_function(self.expression, self.inputs, dtypes.arithmetic(dtype))
         return plan(function, out, arrays)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import driver as drivers
@@ -28,7 +29,7 @@ def for_each(
     """Change corresponding elements of the arrays of each group, all groups in one launch.
 
     Args:
-        groups: of as many contiguous arrays each, all of one dtype, those of a group of one size.
+        groups: of as many contiguous arrays each, those of a group of one size, those in the same place of one dtype.
         written: how many of a group's arrays, the first ones, are overwritten.
         step: ``step(*elements, *factors, *numbers)`` makes their new elements, as a tuple.
         factors: numbers that lie in the GPU's memory, each of which a thread reads once.
@@ -37,15 +38,14 @@ def for_each(
     groups = [group for group in groups if group[0].size]
     if not groups:
         return
-    dtype = groups[0][0].dtype
-    count = vector.BYTES // dtype.itemsize
+    kinds = tuple([a.dtype for a in groups[0]])
+    count = vector.BYTES // max(dtype.itemsize for dtype in kinds)
     rows, blocks = [], 0
     for group in groups:
-        aligned = all(a.pointer % vector.BYTES == 0 for a in group)
+        aligned = all(a.pointer % (count * a.itemsize) == 0 for a in group)
         rows.append([*group, group[0].size, blocks, int(aligned)])
         blocks += blocks_of(group[0].size, THREADS * count)
-    kind: Any = dtype.type
-    made = _kernel(step, kind, len(groups[0]), written, factors.size, len(numbers))
+    made = _kernel(step, kinds, count, written, factors.size, len(numbers))
     device = factors.lease.stream.device
     addresses = table(rows, device)
     uses = [addresses, factors, *[a for group in groups for a in group]]
@@ -72,9 +72,12 @@ def filled(rows: Sequence[Sequence[Any]]) -> np.ndarray:
 
 
 @cache
-def _kernel(step: Callable, kind: Any, arrays: int, written: int, factors: int, numbers: int) -> Kernel:
-    """Each thread takes 16 bytes of each array, of those groups whose arrays are all aligned to that."""
-    each, count = range(arrays), vector.BYTES // np.dtype(kind).itemsize
+def _kernel(
+    step: Callable, kinds: tuple[np.dtype, ...], count: int, written: int, factors: int, numbers: int
+) -> Kernel:
+    """Each thread takes `count` elements of each array, at once in groups whose arrays are all aligned for that."""
+    arrays = len(kinds)
+    each = range(arrays)
     width, name = arrays + 3, f"many_{step.__name__}"
     given = [*[f"f{k}" for k in range(factors)], *[f"n{k}" for k in range(numbers)]]
 
@@ -94,7 +97,7 @@ def _kernel(step: Callable, kind: Any, arrays: int, written: int, factors: int, 
         f"    row = low * {width}",
         f"    size = table[row + {arrays}]",
         f"    at = ((block - table[row + {arrays + 1}]) * {THREADS} + gpu.threadIdx.x) * {count}",
-        *[f"    a{k} = pointed(table[row + {k}], size)" for k in each],
+        *[f"    a{k} = pointed_{k}(table[row + {k}], size)" for k in each],
         *[f"    f{k} = kind(factors[{k}])" for k in range(factors)],
         f"    if table[row + {arrays + 2}] != 0 and at + {count} <= size:",
         *[f"        x{k} = load(a{k}, at)" for k in each],
@@ -106,7 +109,8 @@ def _kernel(step: Callable, kind: Any, arrays: int, written: int, factors: int, 
         *[f"            a{k}[i] = r[{k}]" for k in range(written)],
     ]
     scope = {
-        "gpu": gpu, "step": jit(step), "kind": kind, "pointed": vector.pointed(kind),
+        "gpu": gpu, "step": jit(step), "kind": dtypes.arithmetic(kinds[0]).type,
+        **{f"pointed_{k}": vector.pointed(kind) for k, kind in enumerate(kinds)},
         "load": vector.load(count), "store": vector.store(count),
     }  # fmt: skip
     return kernel(from_source(name, "\n".join(lines) + "\n", scope))

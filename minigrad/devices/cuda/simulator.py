@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices.cuda.driver import State, require
 
 _lock = threading.RLock()
@@ -120,7 +121,7 @@ class Simulator:
         from numba.cuda.simulator.kernelapi import FakeCUDAModule
 
         body = kernel.compiled_as_function()
-        arrays = tuple([a._ary if isinstance(a, self._array) else a for a in args])
+        arrays = tuple([in_kernels(a._ary) if isinstance(a, self._array) else a for a in args])
         numbers = list(np.ndindex(*grid))
         with _lock:  # one kernel at a time
             for number in reversed(numbers) if self.backwards else numbers:
@@ -138,6 +139,25 @@ class Simulator:
             for lane, place in reversed(lanes) if self.backwards else lanes:
                 _place(me, number, place, lane)
                 body(*args)
+
+
+class _Halves:
+    """A flat array of a half type as kernels see it: what is read is float32, what is written is rounded."""
+
+    def __init__(self, values: np.ndarray):
+        self._values, self.dtype, self.itemsize, self.size = values, values.dtype, values.itemsize, values.size
+        self.shape, self.__array_interface__ = values.shape, values.__array_interface__
+
+    def __getitem__(self, i: Any) -> np.float32:
+        return np.float32(self._values[i])
+
+    def __setitem__(self, i: Any, value: Any) -> None:
+        self._values[i] = dtypes.rounded(np.asarray(value), self.dtype)
+
+
+def in_kernels(values: np.ndarray) -> Any:
+    """A flat array as simulated kernels take it."""
+    return _Halves(values) if dtypes.is_half(values.dtype) else values
 
 
 class _Block:

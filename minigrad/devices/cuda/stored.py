@@ -15,12 +15,14 @@ from llvmlite import ir
 from numba.core import types as numba_types
 from numba.core.typeconv import Conversion
 from numba.cuda.datamodel.models import ArrayModel, DataModel
-from numba.cuda.extending import lower_cast, register_model
+from numba.cuda import extending
 from numba.cuda.np.numpy_support import from_dtype
 
 from minigrad import dtypes
 
 types: Any = numba_types  # which has most of its names from other modules
+register_model: Any = vars(extending)["register_model"]
+lower_cast: Any = vars(extending)["lower_cast"]
 _BITS, _WORD, _LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.kernels import Function, jit
+from minigrad.devices.cuda.simulator import in_kernels
 
 BYTES = 16  # the widest access there is
 
@@ -111,23 +112,24 @@ def moves(count: int, aligned: bool) -> tuple[Function, Function]:
 
 
 @lru_cache
-def pointed(dtype: type) -> Intrinsic:
+def pointed(dtype: np.dtype) -> Intrinsic:
     """``pointed(address, size)``: the memory at an address as a flat array of `size` elements."""
-    wide = np.dtype(dtype).itemsize
+    wide = dtype.itemsize
 
     def pointed(address: Any, size: Any) -> Any:
         memory: Any = (ctypes.c_uint8 * (int(size) * wide)).from_address(int(address))
-        return np.frombuffer(memory, dtype)
+        return in_kernels(np.frombuffer(memory, dtype))
 
     def build() -> Any:
         from llvmlite import ir
         from numba.core import types
         from numba.cuda.extending import intrinsic
-        from numba.cuda.np.numpy_support import from_dtype
+
+        from minigrad.devices.cuda.stored import flat_array
 
         @intrinsic
         def pointed(typingctx: Any, address: Any, size: Any) -> Any:
-            result = types.Array(from_dtype(np.dtype(dtype)), 1, "C")
+            result = flat_array(dtype)
 
             def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 array = context.make_array(result)(context, builder)

@@ -58,19 +58,20 @@ def _(out, x, ct, *, size, strides, pads, dilation, groups):
     wanted = cuda.blocks_of(_THREADS, out.size) if direct else cuda.blocks_of(_BLOCKS, tiles)
     pieces = max(1, min(wanted, pixels // _PIECE))
     shape = (pieces, *out.shape)
-    shares = out if pieces == 1 else cuda.empty(shape, out.dtype, out.lease.stream.device)
+    dtype = dtypes.arithmetic(out.dtype)
+    shares = out if pieces == 1 else cuda.empty(shape, dtype, out.lease.stream.device)
     arguments = shares, cuda.contiguous(x), cuda.contiguous(ct), rows, columns, pixels, pieces, groups, terms, outputs
     if direct:
-        kernels.by_kernel_direct(out.dtype)(cuda.blocks_of(shares.size), cuda.THREADS, *arguments)
+        kernels.by_kernel_direct(dtype)(cuda.blocks_of(shares.size), cuda.THREADS, *arguments)
     else:
-        kernels.by_kernel_tiled(out.dtype, wide)(tiles * pieces, (kernels.SIDE, kernels.SIDE), *arguments)
+        kernels.by_kernel_tiled(dtype, wide)(tiles * pieces, (kernels.SIDE, kernels.SIDE), *arguments)
     if pieces > 1:
         reduce_into(out, shares, (0,), _sum("f"))
 
 
 def _require(operation: str, out: DeviceArray) -> None:
-    if not dtypes.has_kernels(out.dtype):
-        raise DTypeError(f"{operation}: has no CUDA kernel for {out.dtype}, only for float32 and float64")
+    if not dtypes.has_gpu_kernels(out.dtype):
+        raise DTypeError(f"{operation}: has no CUDA kernel for {out.dtype}, only for real floats of at most 64 bits")
 
 
 def _axes(
@@ -101,6 +102,7 @@ def _convolve(
         fill(out, 0)
         return
     rows, columns = axes
+    dtype = dtypes.arithmetic(out.dtype)
     phases, pixels = 1, out.shape[0]
     for n, stride in ((rows[0], rows[2]), (columns[0], columns[2])):
         phases *= stride if transposed else 1
@@ -110,9 +112,9 @@ def _convolve(
     )  # fmt: skip
     if outputs <= _FEW:
         blocks = cuda.blocks_of(pixels * groups * outputs)
-        kernels.convolve_direct(out.dtype, transposed)((blocks, phases), cuda.THREADS, *arguments)
+        kernels.convolve_direct(dtype, transposed)((blocks, phases), cuda.THREADS, *arguments)
     else:
         wide = kernels.wide(outputs)
         blocks = groups * cuda.blocks_of(outputs, wide * kernels.SIDE) * cuda.blocks_of(pixels, kernels.HEIGHT)
-        made = kernels.convolve_tiled(out.dtype, transposed, wide)
+        made = kernels.convolve_tiled(dtype, transposed, wide)
         made((blocks, phases), (kernels.SIDE, kernels.SIDE), *arguments)

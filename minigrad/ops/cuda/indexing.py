@@ -9,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from minigrad import scalar
+from minigrad import dtypes, scalar
 from minigrad.devices import cuda
 from minigrad.devices.cuda import faults, gpu
 from minigrad.devices.cuda.array import DeviceArray
@@ -103,7 +103,11 @@ def _(out, x, index, *, axis, length):
     columns = out.size // length
     parts = max(1, min(length, _WIDE // columns))
     blocks = cuda.blocks_of(columns * parts)
-    _scatter_add(blocks, cuda.THREADS, out, x, index, length, index.size, inner, parts, *words)
+    half = dtypes.is_half(out.dtype)
+    total = cuda.empty(out.shape, dtypes.float32, out.lease.stream.device) if half else out
+    _scatter_add(blocks, cuda.THREADS, total, x, index, length, index.size, inner, parts, *words)
+    if half:
+        copy_into(out, total)
 
 
 @cuda.kernel

@@ -24,8 +24,8 @@ _SIDE = 16  # threads along each side of a block; each makes 4 by 4 elements
 
 @matmul_p.kernel("cuda")
 def _(out, x, y, *, tx, ty):
-    if not dtypes.has_kernels(out.dtype):
-        raise DTypeError(f"matmul: has no CUDA kernel for {out.dtype}, only for float32 and float64")
+    if not dtypes.has_gpu_kernels(out.dtype):
+        raise DTypeError(f"matmul: has no CUDA kernel for {out.dtype}, only for real floats of at most 64 bits")
     if tx:
         x = _swapped(x)
     if ty:
@@ -50,7 +50,7 @@ def _tiled(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> None:
     lengths, (_, x_steps, y_steps) = merged(batch, leading)
     flat_x, flat_y = x.span(), y.span()
     size = out.itemsize
-    made = _kernel(out.dtype, len(lengths))
+    made = _kernel(dtypes.arithmetic(out.dtype), len(lengths))
     blocks = cuda.blocks_of(m, _TILE) * cuda.blocks_of(n, _TILE) * prod(lengths)
     strides = [s // size for a in (x, y) for s in a.strides[-2:]]
     arguments = (n, k, m, tuple(lengths), x_steps, y_steps, *strides, *flat_x, *flat_y)

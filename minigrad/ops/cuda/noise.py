@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Kernel, gpu
@@ -49,7 +50,7 @@ def _filling(convert: Callable, count: int, params: int, kind: type) -> Kernel:
 
 
 def _fill(out: Any, start: Any, convert: Callable, count: int, *params: Any) -> None:
-    made = _filling(convert, count, len(params), out.dtype.type)
+    made = _filling(convert, count, len(params), dtypes.arithmetic(out.dtype).type)
     made(cuda.blocks_of(-(-out.size // count)), cuda.THREADS, out, cuda.contiguous(start), *params)
 
 
@@ -96,7 +97,7 @@ def _uniform64(w0, w1, w2, w3, low, span, below):
 
 @random_uniform_p.kernel("cuda")
 def _(out, start, *, shape, low, high, dtype):
-    convert = (_uniform32, 4) if dtype == "float32" else (_uniform64, 2)
+    convert = (_uniform64, 2) if dtype == "float64" else (_uniform32, 4)
     _fill(out, start, *convert, *_interval(low, high, dtype))
 
 
@@ -112,8 +113,8 @@ def _normal64(w0, w1, w2, w3, mean, std):
 
 @random_normal_p.kernel("cuda")
 def _(out, start, *, shape, mean, std, dtype):
-    kind = out.dtype.type
-    _fill(out, start, *((_normal32, 4) if dtype == "float32" else (_normal64, 2)), kind(mean), kind(std))
+    kind = dtypes.arithmetic(out.dtype).type
+    _fill(out, start, *((_normal64, 2) if dtype == "float64" else (_normal32, 4)), kind(mean), kind(std))
 
 
 def _truncated_normal(w0, w1, w2, w3, below, between, mean, std, minimum, maximum):
@@ -197,7 +198,8 @@ def _dropout(aligned: bool) -> Kernel:
 def _(out, x, start, *, rate):
     x, start = cuda.contiguous(x), cuda.contiguous(start)
     aligned = (x.pointer | out.pointer) % (4 * x.itemsize) == 0
-    _dropout(aligned)(cuda.blocks_of(-(-x.size // 4)), cuda.THREADS, out, x, start, *_keeping(rate, x.dtype))
+    numbers = _keeping(rate, dtypes.arithmetic(x.dtype))
+    _dropout(aligned)(cuda.blocks_of(-(-x.size // 4)), cuda.THREADS, out, x, start, *numbers)
 
 
 @cuda.kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minigrad import scalar
+from minigrad import dtypes, scalar
 from minigrad.devices import cuda
 from minigrad.devices.cuda.copies import copy_into
 from minigrad.devices.cuda.loops import Loop
@@ -21,7 +21,7 @@ def _(out, x, *, widths):
 
 @fold_p.kernel("cuda")
 def _(out, ct, *, widths):
-    total = cuda.empty(ct.shape, ct.dtype, out.lease.stream.device)
+    total = cuda.empty(ct.shape, dtypes.arithmetic(ct.dtype), out.lease.stream.device)
     copy_into(total, ct)
     for axis, (n, pair) in reversed(list(enumerate(zip(out.shape, widths)))):
         for pad, mirrored in _mirrors(axis, n, pair):

@@ -101,7 +101,7 @@ def _gather(dtype: np.dtype) -> Kernel:
 
 @gather_p.kernel("cuda")
 def _(out, x, *, mean, **params):
-    _run(_gather(out.dtype), "pool_gather", out, x, out, x, mean=mean, **params)
+    _run(_gather(dtypes.arithmetic(out.dtype)), "pool_gather", out, x, out, x, mean=mean, **params)
 
 
 # The transposes
@@ -131,7 +131,7 @@ def _place(dtype: np.dtype) -> Kernel:
 
 @place_p.kernel("cuda")
 def _(out, ct, places, *, shape, **params):
-    _run(_place(out.dtype), "pool_place", ct, out, out, ct, places, **params)
+    _run(_place(dtypes.arithmetic(out.dtype)), "pool_place", ct, out, out, ct, places, **params)
 
 
 @cache
@@ -158,7 +158,7 @@ def _spread(dtype: np.dtype) -> Kernel:
 
 @spread_p.kernel("cuda")
 def _(out, ct, *, shape, mean, **params):
-    _run(_spread(out.dtype), "pool_spread", ct, out, out, ct, mean=mean, **params)
+    _run(_spread(dtypes.arithmetic(out.dtype)), "pool_spread", ct, out, out, ct, mean=mean, **params)
 
 
 def _run(
@@ -173,8 +173,8 @@ def _run(
     **more: Any,
 ) -> None:
     """Call a kernel with a thread for each element of its first array; x is the image and y its pool."""
-    if not dtypes.has_kernels(x.dtype):
-        raise DTypeError(f"{operation}: has no CUDA kernel for {x.dtype}, only for float32 and float64")
+    if not dtypes.has_gpu_kernels(x.dtype):
+        raise DTypeError(f"{operation}: has no CUDA kernel for {x.dtype}, only for real floats of at most 64 bits")
     rows, columns = [(x.shape[a + 1], y.shape[a + 1], size[a], strides[a], pads[a][0]) for a in (0, 1)]
     packed = [cuda.contiguous(a) for a in arrays]
     kernel(cuda.blocks_of(arrays[0].size), cuda.THREADS, *packed, rows, columns, x.shape[3], *more.values())

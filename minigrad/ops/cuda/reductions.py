@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cuda.reduction import Reduction, reduce_into, reduction
 from minigrad.ops.reductions_extremes import all_p, any_p, argmax_p, argmin_p, max_p, min_p
@@ -35,12 +36,12 @@ def _sum(kind: str) -> Reduction:
 
 @sum_p.kernel("cuda")
 def _(out, x, *, axes, keepdims):
-    reduce_into(out, x, axes, _sum(x.dtype.kind))
+    reduce_into(out, x, axes, _sum(dtypes.kind(x.dtype)))
 
 
 @sum_to_p.kernel("cuda")
 def _(out, x, *, shape):
-    reduce_into(out, x, _stretched(x.shape, shape), _sum(x.dtype.kind))
+    reduce_into(out, x, _stretched(x.shape, shape), _sum(dtypes.kind(x.dtype)))
 
 
 @mean_p.kernel("cuda")
@@ -124,7 +125,7 @@ for _primitive, _largest in ((max_p, True), (min_p, False)):
 
     @_primitive.kernel("cuda")
     def _(out, x, *, axes, keepdims, largest=_largest):
-        reduce_into(out, x, axes, _extreme(x.dtype, largest))
+        reduce_into(out, x, axes, _extreme(dtypes.arithmetic(x.dtype), largest))
 
 
 for _primitive, _largest in ((argmax_p, True), (argmin_p, False)):
@@ -132,7 +133,7 @@ for _primitive, _largest in ((argmax_p, True), (argmin_p, False)):
     @_primitive.kernel("cuda")
     def _(out, x, *, axis, keepdims, largest=_largest):
         axes = tuple(range(x.ndim)) if axis is None else (axis,)
-        reduce_into(out, x, axes, _place(x.dtype, largest))
+        reduce_into(out, x, axes, _place(dtypes.arithmetic(x.dtype), largest))
 
 
 @cache

@@ -37,7 +37,7 @@ class _Rows:
 
     def __init__(self, dtype: np.dtype):
         if not dtypes.has_kernels(dtype):
-            raise DTypeError(f"cuda: softmax and cross-entropy take float32 and float64, got {dtype}")
+            raise DTypeError(f"cuda: softmax and cross-entropy take real floats of at most 64 bits, got {dtype}")
         kind: Any = dtype.type
         suffix = "_f32" if dtype == dtypes.float32 else "_f64"
         exp = getattr(cuda_math, f"exp{suffix}")
@@ -87,7 +87,7 @@ def _over_rows(make: Callable[[_Rows], Callable]) -> Callable[..., None]:
         lanes = WARP if n <= _LONG else _BLOCK
         tall = max(1, min(_BLOCK // lanes, rows))
         packed = [cuda.contiguous(a) if isinstance(a, DeviceArray) else a for a in arguments]
-        made(arguments[1].dtype)(cuda.blocks_of(rows, tall), (lanes, tall), rows, n, *packed)
+        made(dtypes.arithmetic(arguments[1].dtype))(cuda.blocks_of(rows, tall), (lanes, tall), rows, n, *packed)
 
     return run
 
@@ -232,7 +232,7 @@ def _(out, ct, probabilities, labels):
     n = out.shape[-1]
     words = _watched("softmax_cross_entropy_grad", out.lease.stream.device, n)
     arrays = [cuda.contiguous(a) for a in (ct, probabilities, labels)]
-    _cross_entropy_grad(cuda.blocks_of(out.size), cuda.THREADS, out, *arrays, n, out.dtype.type(1), *words)
+    _cross_entropy_grad(cuda.blocks_of(out.size), cuda.THREADS, out, *arrays, n, dtypes.arithmetic(out.dtype).type(1), *words)
 
 
 # Cross-entropy with probabilities for labels

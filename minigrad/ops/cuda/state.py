@@ -45,14 +45,14 @@ def _(out, rate, steps, *, rule):
 def _change(
     groups: Sequence[tuple], step: Callable[[type], Callable], written: int, factors: DeviceArray, *numbers: Any
 ) -> None:
-    """One launch for all groups of a dtype, whose last arrays are gradients."""
-    by_dtype: dict[np.dtype, list] = {}
+    """One launch for all groups of the same dtypes, whose last arrays are gradients."""
+    by_dtypes: dict[tuple[np.dtype, ...], list] = {}
     for *changed, grad in groups:
-        by_dtype.setdefault(grad.dtype, []).append((*changed, cuda.contiguous(grad)))
-    for dtype, some in by_dtype.items():
-        if not dtypes.has_kernels(dtype):
-            raise DTypeError(f"{step.__name__.strip('_')}: there is no CUDA kernel for {dtype}")
-        kind = dtype.type
+        by_dtypes.setdefault(tuple([a.dtype for a in (*changed, grad)]), []).append((*changed, cuda.contiguous(grad)))
+    for kinds, some in by_dtypes.items():
+        if not dtypes.has_gpu_kernels(kinds[0]):
+            raise DTypeError(f"{step.__name__.strip('_')}: there is no CUDA kernel for {kinds[0]}")
+        kind = dtypes.arithmetic(kinds[0]).type
         for_each(some, written, step(kind), factors, *[n if isinstance(n, bool) else kind(n) for n in numbers])
 
 

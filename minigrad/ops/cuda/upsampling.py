@@ -107,7 +107,7 @@ def _run(
     factors: windows.Pair,
 ) -> None:
     """`small` is the shape of the smaller images."""
-    if not dtypes.has_kernels(out.dtype):
-        raise DTypeError(f"{operation}: has no CUDA kernel for {out.dtype}, only for float32 and float64")
+    if not dtypes.has_gpu_kernels(out.dtype):
+        raise DTypeError(f"{operation}: has no CUDA kernel for {out.dtype}, only for real floats of at most 64 bits")
     blocks = cuda.blocks_of(out.size)
-    made(out.dtype)(blocks, cuda.THREADS, out, cuda.contiguous(given), *small[1:], *factors)
+    made(dtypes.arithmetic(out.dtype))(blocks, cuda.THREADS, out, cuda.contiguous(given), *small[1:], *factors)
