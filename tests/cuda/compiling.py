@@ -52,9 +52,7 @@ class Compiler(simulator.Simulator):
         return self._cuda.jit(function, device=True) if device else function
 
     def launch(self, device, kernel, grid, block, stream, shared, args):
-        signature = tuple(
-            self._flat_array(a._ary.dtype) if isinstance(a, _Array) else self._typeof(a) for a in args
-        )
+        signature = tuple(self._flat_array(a._ary.dtype) if isinstance(a, _Array) else self._typeof(a) for a in args)
         self.found.setdefault((kernel, signature), kernel.__name__)
 
     def ptx(self, kernel, signature, architecture):

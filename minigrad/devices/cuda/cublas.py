@@ -1,4 +1,8 @@
-"""cuBLAS through nvmath-python, where that is installed: matrix products in full precision, of batches too."""
+"""cuBLAS through nvmath-python, where that is installed: matrix products in full precision, of batches too.
+
+Products of half types are added up in float32 and rounded once: also where cuBLAS cuts sums into pieces, which it would
+otherwise round each.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
@@ -16,6 +21,9 @@ from minigrad.errors import DeviceError
 
 _threads = threading.local()  # a handle serves one thread
 _binding: Any = None  # False once it is known to be missing
+_LETTERS = {dtypes.float32: "s", dtypes.float64: "d"}
+_FLOAT16, _BFLOAT16 = 2, 14  # CUDA_R_16F and CUDA_R_16BF
+_BFLOAT16_FROM = 8, 0  # the first generation whose cuBLAS has products of bfloat16
 
 
 def binding() -> Any:
@@ -32,13 +40,14 @@ def binding() -> Any:
 
 
 def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
-    """out = x @ y over the last two axes; False where there is no cuBLAS. Leading axes broadcast to those of out.
+    """out = x @ y over the last two axes; False where cuBLAS does not do it. Leading axes broadcast to those of out.
 
     cuBLAS is told of columns: row-major out = x·y is column-major outᵀ = yᵀ·xᵀ, so that y comes first. A matrix whose
     rows or columns are contiguous is used as it lies.
     """
     blas = binding()
-    if blas is None:
+    device = out.lease.stream.device
+    if blas is None or (dtypes.is_bfloat16(out.dtype) and drivers.get().capability(device) < _BFLOAT16_FROM):
         return False
     x, x_transposed, x_step = _as_blas(x)
     y, y_transposed, y_step = _as_blas(y)
@@ -53,7 +62,6 @@ def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
         y_stride = k * m
     second = int(y_transposed), y, y_step, y_stride
     first = int(x_transposed), x, x_step, x_stride
-    device = out.lease.stream.device
     uses = [out, x, y]
     if here.recording is not None:  # without a workspace of its own, cuBLAS would allocate one under capture
         uses.append(cuda.empty((_workspace(device),), np.dtype(np.uint8), device))
@@ -81,17 +89,20 @@ class _Product:
     def give(self, stream: Stream) -> None:
         blas, driver, out = binding(), drivers.get(), self._out
         (m, n, k), ((ty, y, *y_steps), (tx, x, *x_steps)) = self._sizes, self._factors
-        name, kind = ("sgemm", np.float32) if out.dtype == np.float32 else ("dgemm", np.float64)
+        kind = dtypes.arithmetic(out.dtype)
         one, zero = np.ones((), kind), np.zeros((), kind)
+        element = () if kind == out.dtype else (_BFLOAT16 if dtypes.is_bfloat16(out.dtype) else _FLOAT16,)
         with driver.on(stream.device):
             handle = _handle(blas, stream.device)
             blas.set_stream(handle, 0 if stream.native == 0 else driver.handle(stream.native))
             for memory in self._workspace:  # after the stream, which takes cuBLAS's own again
                 blas.set_workspace(handle, memory.pointer, memory.size)
-            call = getattr(blas, f"{name}_strided_batched_64")
-            call(
-                *(handle, ty, tx, m, n, k, one.ctypes.data, y.pointer, *y_steps, x.pointer, *x_steps),
-                *(zero.ctypes.data, out.pointer, m, n * m, self._matrices),
+            name = "gemm_strided_batched_ex_64" if element else f"{_LETTERS[kind]}gemm_strided_batched_64"
+            how = (blas.ComputeType.COMPUTE_32F, blas.GemmAlgo.DEFAULT) if element else ()
+            getattr(blas, name)(
+                *(handle, ty, tx, m, n, k, one.ctypes.data),
+                *(y.pointer, *element, *y_steps, x.pointer, *element, *x_steps),
+                *(zero.ctypes.data, out.pointer, *element, m, n * m, self._matrices, *how),
             )
 
     def settle(self) -> None:
@@ -108,6 +119,7 @@ def _handle(blas: Any, device: int) -> int:
     if device not in handles:
         try:
             handles[device] = blas.create()
+            blas.set_math_mode(handles[device], blas.Math.DISALLOW_REDUCED_PRECISION_REDUCTION)
         except Exception as error:  # nvmath has classes of its own for a library that is missing
             raise DeviceError(
                 f"cuda: cuBLAS does not start ({error}); pip install 'minigrad[cuda]' brings it"

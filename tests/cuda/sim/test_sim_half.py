@@ -22,7 +22,9 @@ def first_cases(p):
     return (found or good)[:1]
 
 
-CASES = [c for name in ("mg", "norms") for p in primitive.primitives(name) if "cuda" in p.devices for c in first_cases(p)]
+CASES = [
+    c for name in ("mg", "norms") for p in primitive.primitives(name) if "cuda" in p.devices for c in first_cases(p)
+]
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=["float16", "bfloat16"])

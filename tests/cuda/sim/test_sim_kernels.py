@@ -1,15 +1,18 @@
 """CUDA kernels at lengths around those of warps and blocks, and cuBLAS's arguments by a stand-in for it."""
 
 import ctypes
+import types
 
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cuda import cublas, driver, gpu
 from minigrad.devices.cuda.warp import reducer
 
+BFLOAT16 = dtypes.bfloat16()
 SIZES = (1, 31, 32, 33, 255, 257, 1025)
 
 
@@ -73,12 +76,19 @@ def test_two_reductions_in_a_row(threads):
 class FakeBlas:
     """Column-major products in the memory that pointers name, as cuBLAS makes them."""
 
+    Math = types.SimpleNamespace(DISALLOW_REDUCED_PRECISION_REDUCTION=16)
+    ComputeType = types.SimpleNamespace(COMPUTE_32F=68)
+    GemmAlgo = types.SimpleNamespace(DEFAULT=-1)
+
     def __init__(self):
         self.calls = 0
         self.workspaces = []
 
     def create(self):
         return 1
+
+    def set_math_mode(self, handle, mode):
+        assert (handle, mode) == (1, 16)
 
     def set_stream(self, handle, stream):
         assert (handle, stream) == (1, 0)
@@ -89,14 +99,16 @@ class FakeBlas:
 
     def _matrices(self, pointer, kind, columns, step, stride, count, rows):
         size = (count - 1) * stride + (columns - 1) * step + rows if count and rows and columns else 1
-        flat = np.ctypeslib.as_array((kind * size).from_address(pointer))
+        dtype = np.dtype(kind)
+        flat = np.frombuffer((ctypes.c_uint8 * (size * dtype.itemsize)).from_address(pointer), dtype)
         item = flat.itemsize
         return np.lib.stride_tricks.as_strided(flat, (count, rows, columns), (stride * item, item, step * item))
 
     def _product(self, kind, handle, ta, tb, m, n, k, one, a, lda, sa, b, ldb, sb, zero, c, ldc, sc, count):
         self.calls += 1
-        assert kind.from_address(one).value == 1
-        assert kind.from_address(zero).value == 0
+        factor = ctypes.c_double if kind == np.float64 else ctypes.c_float
+        assert factor.from_address(one).value == 1
+        assert factor.from_address(zero).value == 0
         a_rows, b_rows = (k if ta else m), (n if tb else k)
         assert lda >= max(1, a_rows)
         assert ldb >= max(1, b_rows)
@@ -104,13 +116,20 @@ class FakeBlas:
         x = self._matrices(a, kind, m if ta else k, lda, sa, count, a_rows)
         y = self._matrices(b, kind, k if tb else n, ldb, sb, count, b_rows)
         x, y = (x.swapaxes(1, 2) if ta else x), (y.swapaxes(1, 2) if tb else y)
-        self._matrices(c, kind, n, ldc, sc, count, m)[...] = x @ y
+        self._matrices(c, kind, n, ldc, sc, count, m)[...] = x.astype(factor) @ y.astype(factor)
 
     def sgemm_strided_batched_64(self, *arguments):
-        self._product(ctypes.c_float, *arguments)
+        self._product(np.float32, *arguments)
 
     def dgemm_strided_batched_64(self, *arguments):
-        self._product(ctypes.c_double, *arguments)
+        self._product(np.float64, *arguments)
+
+    def gemm_strided_batched_ex_64(self, *arguments):
+        *most, compute, algorithm = arguments
+        assert (compute, algorithm) == (68, -1)
+        assert most[8] == most[12] == most[17]
+        kind = {2: dtypes.float16, 14: BFLOAT16}[most[8]]
+        self._product(kind, *[v for i, v in enumerate(most) if i not in (8, 12, 17)])
 
 
 def test_cublas_is_told_the_right_things(monkeypatch):
@@ -127,6 +146,16 @@ def test_cublas_is_told_the_right_things(monkeypatch):
     x = mg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device="cuda")
     assert np.array_equal((x @ x.T).numpy(), x.numpy() @ x.numpy().T)
     assert np.array_equal((x[:, :2] @ x[:, 1:].T).numpy(), x.numpy()[:, :2] @ x.numpy()[:, 1:].T)
+    for dtype in (dtypes.float16, BFLOAT16):
+        h = x.astype(dtype)
+        assert (h[:, :2] @ h[:, 1:].T).dtype == dtype
+        assert (h[:, :2] @ h[:, 1:].T).tolist() == (x[:, :2] @ x[:, 1:].T).tolist()
+    monkeypatch.setattr(driver.get(), "capability", lambda device: (7, 5))
+    calls = fake.calls
+    assert (h @ h.T).tolist() == (h.to("cpu") @ h.T.to("cpu")).tolist()
+    assert fake.calls == calls  # an older GPU's cuBLAS has no bfloat16
+    monkeypatch.undo()
+    monkeypatch.setattr(cublas, "binding", lambda: fake)
     assert not any(fake.workspaces)  # cuBLAS has its own, which it can't allocate under capture
     calls, jitted = fake.calls, mg.jit(lambda x: x @ x.T)
     assert [jitted(x * k).tolist() for k in (1, 2, 1)] == [(x * k @ (x * k).T).tolist() for k in (1, 2, 1)]
@@ -170,9 +199,12 @@ def test_one_launch_updates_all_variables(name, monkeypatch):
 
 
 def test_variables_of_several_dtypes_are_updated():
-    variables = [mg.Variable(np.ones(n, kind), device="cuda") for n, kind in ((5, "f4"), (3, "f8"), (2, "f4"))]
+    variables = [
+        mg.Variable(np.ones(n, kind), device="cuda")
+        for n, kind in ((5, "f4"), (3, "f8"), (2, "f4"), (9, "f2"), (9, BFLOAT16))
+    ]
     mg.optim.SGD(0.5).update(variables, [mg.tensor(v * 1) for v in variables])
-    assert [v.tolist() for v in variables] == [[0.5] * 5, [0.5] * 3, [0.5] * 2]
-    half = mg.Variable(np.ones(2, "f2"), device="cuda")
-    with pytest.raises(mg.errors.DTypeError, match="sgd: there is no CUDA kernel for float16"):
-        mg.optim.SGD(0.5).update([half], [mg.tensor(np.ones(2, "f2"), device="cuda")])
+    assert [v.tolist() for v in variables] == [[0.5] * n for n in (5, 3, 2, 9, 9)]
+    longer = mg.Variable(np.ones(2, np.complex64), device="cuda")
+    with pytest.raises(mg.errors.DTypeError, match="sgd: there is no CUDA kernel for complex64"):
+        mg.optim.SGD(0.5).update([longer], [mg.tensor(np.ones(2, np.complex64), device="cuda")])
