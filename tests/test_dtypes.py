@@ -61,3 +61,49 @@ def test_requirements():
     for wrong in (f, b):
         with pytest.raises(DTypeError, match=r"take: indices has dtype .*, expected an integer"):
             dtypes.require_integer("take", "indices", wrong)
+
+
+def test_half_types_round_once():
+    """To nearest even, for all values that lie between two, and those next to them; float64 is not rounded twice."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    for dtype in (dtypes.float16, dtypes.bfloat16()):
+        assert dtypes.is_half(dtype)
+        assert dtypes.is_differentiable(dtype)
+        assert dtypes.has_gpu_kernels(dtype)
+        assert not dtypes.has_kernels(dtype)
+        assert dtypes.kind(dtype) == "f"
+        assert dtypes.arithmetic(dtype) == np.float32
+        assert dtypes.floating(dtype) == dtypes.native(dtype) == dtypes.as_dtype(dtype.name) == dtype
+        bits = np.arange(0, 0x7F00 if dtype.kind == "V" else 0x7BFF, dtype=np.uint16)  # all but the largest, finite
+        low, high = bits.view(dtype).astype(np.float64), (bits + np.uint16(1)).view(dtype).astype(np.float64)
+        middle, even = (low + high) / 2, np.where(bits % 2 == 0, low, high)
+        for values, want in [
+            (low, low), (middle, even), (np.nextafter(middle, 0), low), (np.nextafter(middle, np.inf), high),
+        ]:  # fmt: skip
+            for sign in (1.0, -1.0):
+                got = dtypes.rounded(sign * values, dtype)
+                assert got.dtype == dtype
+                assert np.array_equal(got.astype(np.float64), sign * want)
+    odd = dtypes.rounded(np.array([np.nan, np.inf, -np.inf, 3.39e38, 3.4e38, -0.0, 1e-300]), dtypes.bfloat16())
+    assert odd.astype(float).tolist()[1:] == [np.inf, -np.inf, float(ml_dtypes.finfo(odd.dtype).max), np.inf, 0.0, 0.0]
+    assert np.isnan(odd[0])
+    assert np.signbit(odd[5].astype(float))
+    assert dtypes.rounded(np.array([2**24 + 2**16 + 1, -257]), dtypes.bfloat16()).tolist() == [2.0**24 + 2**17, -256]
+    assert dtypes.number(10**30, dtypes.bfloat16()).dtype == dtypes.bfloat16()
+    assert not any(map(dtypes.is_half, (dtypes.float32, np.dtype(np.int16), np.dtype(np.uint16), np.dtype("V2"))))
+
+
+def test_promotion_of_half_types():
+    pytest.importorskip("ml_dtypes")
+    half, brain = dtypes.float16, dtypes.bfloat16()
+    pairs = {
+        (brain, brain): brain, (brain, half): dtypes.float32, (brain, dtypes.float32): dtypes.float32,
+        (brain, dtypes.float64): dtypes.float64, (brain, dtypes.bool_): brain, (brain, np.dtype(np.int8)): brain,
+        (brain, np.dtype(np.int16)): dtypes.float32, (brain, dtypes.int64): dtypes.float64,
+        (half, dtypes.float32): dtypes.float32, (brain, np.dtype(np.complex64)): np.complex64,
+    }  # fmt: skip
+    for (a, b), want in pairs.items():
+        assert dtypes.promoted(a, b) == dtypes.promoted(b, a) == want, (a, b)
+    assert dtypes.promoted(brain, half, brain) == dtypes.float32
+    assert dtypes.promoted(brain, numbers=[1, 2.5, True]) == brain
+    assert dtypes.promoted(brain, numbers=[1j]) == np.complex64

@@ -1,9 +1,10 @@
 """Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
 
-Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``. A driver that runs
-nothing stands in for the real one: what it is asked to launch it notes, with the types of the arguments. Of generated
-elementwise loops, which are a function and a way to walk, each function and each way is compiled, and with ``--all``
-each pair of them that samples reach. With ``--half`` those of float16 and bfloat16 are compiled, for one architecture.
+Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``; the name of
+one primitive will do as well. A driver that runs nothing stands in for the real one: what it is asked to launch it
+notes, with the types of the arguments. Of generated elementwise loops, which are a function and a way to walk, each
+function and each way is compiled, and with ``--all`` each pair of them that samples reach. With ``--half`` those of
+float16 and bfloat16 are compiled, for one architecture.
 """
 
 import multiprocessing
@@ -67,12 +68,13 @@ class _Array:
 _Device = types.SimpleNamespace(compute_capability=(7, 5))
 
 
-def reach(namespace, kinds):
-    """Run the samples of a namespace's primitives, and their reverse rules, in these dtypes."""
+def reach(name, kinds):
+    """Run the samples of a namespace's primitives, or of one by its name, and their reverse rules, in these dtypes."""
+    namespace, _, only = name.partition("::")
     if namespace in plugins.names():
         plugins.load(namespace)
     for p in primitive.primitives(namespace):
-        if "cuda" not in p.devices:
+        if "cuda" not in p.devices or (only and p.name != name):
             continue
         for sample in p.draw_samples():
             if sample.error is None and not _repeated(sample):
@@ -160,11 +162,13 @@ def main(namespaces, every=False, half=False):
     global _WORK
     compiler = Compiler()
     driver.use(compiler)
-    for namespace in namespaces:
-        reach(namespace, (dtypes.float16, dtypes.bfloat16()) if half else (dtypes.float32, dtypes.float64))
+    for name in namespaces:
+        reach(name, (dtypes.float16, dtypes.bfloat16()) if half else (dtypes.float32, dtypes.float64))
     if half:  # what takes none is compiled with the others
         compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(k[1])}
-    if "mg" not in namespaces:  # the loops of the built-in primitives are compiled with those
+    if not any(
+        name.split("::")[0] == "mg" for name in namespaces
+    ):  # the loops of the built-in primitives are compiled with those
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)
     _WORK = compiler, ptxas(), list(found.items()), HALF_ARCHITECTURES if half else ARCHITECTURES

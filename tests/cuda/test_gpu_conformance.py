@@ -3,7 +3,7 @@
 import pytest
 
 import minigrad_norms  # noqa: F401  (registers primitives)
-from minigrad import primitive
+from minigrad import dtypes, primitive
 from minigrad.gradcheck import gpu
 from minigrad.gradcheck.primitives import cases
 
@@ -22,6 +22,14 @@ def test_conformance(p):
         if not case.sample.differentiable:  # data for values alone
             report.results = [r for r in report.results if r.check != "derivative"]
         report.require()
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+@pytest.mark.parametrize("p", PRIMITIVES, ids=[p.name for p in PRIMITIVES])
+def test_half_types(p, name):
+    pytest.importorskip("ml_dtypes")
+    for case in good(p):
+        gpu.check_half(p, case.sample, dtypes.as_dtype(name), case.label).require()
 
 
 @pytest.mark.parametrize("p", PRIMITIVES, ids=[p.name for p in PRIMITIVES])

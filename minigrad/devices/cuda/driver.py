@@ -160,8 +160,8 @@ class NumbaDriver:
             from minigrad.devices.cuda.stored import flat_array
 
             # To Numba memory of either half type holds float16, and to kernels it is what it is.
-            array = self._array((size,), (dtype.itemsize,), dtypes.float16, gpu_data=data)
-            vars(array)["_numba_type_"] = flat_array(dtype)
+            array: Any = self._array((size,), (dtype.itemsize,), dtypes.float16, gpu_data=data)
+            array._numba_type_ = flat_array(dtype)
             return array
 
     def upload(self, device: int, target: Any, values: np.ndarray, stream: Any) -> None:

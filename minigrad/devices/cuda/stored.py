@@ -14,8 +14,8 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types as numba_types
 from numba.core.typeconv import Conversion
-from numba.cuda.datamodel.models import ArrayModel, DataModel
 from numba.cuda import extending
+from numba.cuda.datamodel.models import ArrayModel, DataModel
 from numba.cuda.np.numpy_support import from_dtype
 
 from minigrad import dtypes

@@ -50,7 +50,8 @@ def _filling(convert: Callable, count: int, params: int, kind: type) -> Kernel:
 
 
 def _fill(out: Any, start: Any, convert: Callable, count: int, *params: Any) -> None:
-    made = _filling(convert, count, len(params), dtypes.arithmetic(out.dtype).type)
+    kind: Any = dtypes.arithmetic(out.dtype).type
+    made = _filling(convert, count, len(params), kind)
     made(cuda.blocks_of(-(-out.size // count)), cuda.THREADS, out, cuda.contiguous(start), *params)
 
 
