@@ -23,7 +23,7 @@ def test_every_kernel_compiles(namespace):
     assert compiled(namespace) > 100
 
 
-SOME = ("mg::matmul", "mg::var", "mg::dropout", "mg::adam", "norms::spectral_norm", "norms::normalize")
+SOME = ("mg::matmul", "mg::mean", "mg::dropout", "mg::adam", "norms::spectral_norm")  # of each kind of kernel one
 
 
 @compiler
