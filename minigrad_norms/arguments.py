@@ -26,14 +26,14 @@ def widened(x: Tensor) -> tuple[Tensor, Any]:
 
 
 def parameter(operation: str, name: str, value: Any, x: Tensor, shape: tuple[int, ...], why: str) -> Tensor | None:
-    """γ or β as a tensor of x's dtype, or None.
+    """γ or β as a tensor of x's dtype, or of float32 for half types, or None.
 
     Raises:
         ShapeError: if its shape is not `shape`; `why` says where that comes from.
     """
     if value is None:
         return None
-    value = cast(value, x.dtype)
+    value = cast(value, mg.dtypes.arithmetic(x.dtype))
     if value.shape != shape:
         raise ShapeError(
             f"{operation}: {name} has shape {value.shape}, expected {shape} {why} of x with shape {x.shape}"

@@ -45,6 +45,7 @@ class Normalization(mg.nn.Layer):
     """
 
     worked_out = frozenset({"seen"})
+    takes_half = False  # whether `normalized` takes half types beside γ and β of float32; else it is given float32
 
     gamma: Variable | None
     beta: Variable | None
@@ -109,7 +110,7 @@ class Normalization(mg.nn.Layer):
     def call(self, x: Tensor, training: bool) -> Tensor:
         if x.shape != self.seen:
             self.check(x.shape)
-        if x.dtype is self.dtype:
+        if x.dtype is self.dtype or (self.takes_half and mg.dtypes.arithmetic(x.dtype) == self.dtype):
             return self.normalized(x)
         x, narrow = self.widened(x)
         return self.normalized(x) if narrow is None else self.normalized(x).astype(narrow)

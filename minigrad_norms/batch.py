@@ -175,9 +175,11 @@ class BatchNormalization(Normalization):
         if x.shape != self.seen:
             self.check(x.shape)
         if x.dtype is not self.dtype:
-            x, narrow = self.widened(x)
-            if narrow is not None:
-                return self.call(x, training, mask, sample_weight).astype(narrow)
+            plain = not (self.special or mask is not None or sample_weight is not None)
+            if not (plain and mg.dtypes.arithmetic(x.dtype) == self.dtype):  # else as it is, half types too
+                x, narrow = self.widened(x)
+                if narrow is not None:
+                    return self.call(x, training, mask, sample_weight).astype(narrow)
         axes, kept = self.reduced, self.kept
         if not (training and self.trainable):
             return normalize_p(

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.dtypes import arithmetic
+
 STATISTICS = ("variance", "mean_square", "sum_square")
 
 
@@ -104,7 +106,7 @@ def standardize_vjp(
         dx = s * (h - standard * mean_hx)
     if dvar is not None:
         dx = dx + centred * (standing(dvar, x.ndim, kept) * (2 / n))
-    return dx.astype(x.dtype), *_parameter_sums(xp, dz, standard, parameter_axes, x.dtype)
+    return dx.astype(x.dtype), *_parameter_sums(xp, dz, standard, parameter_axes, arithmetic(x.dtype))
 
 
 def normalize_vjp(
@@ -126,7 +128,7 @@ def normalize_vjp(
     dx = s * (dz if gamma is None else dz * standing(gamma, x.ndim, parameter_axes))
     dmean = -xp.sum(dx, axis=axes)
     dvar = xp.sum(dx * centred * s * s, axis=axes) * -0.5
-    sums = _parameter_sums(xp, dz, centred * s, parameter_axes, x.dtype)
+    sums = _parameter_sums(xp, dz, centred * s, parameter_axes, arithmetic(x.dtype))
     return dx.astype(x.dtype), *sums, dmean.astype(mean.dtype), dvar.astype(var.dtype)
 
 

@@ -46,8 +46,6 @@ def group_norm(
 def in_groups(operation: str, x: Any, gamma: Any, beta: Any, groups: int, axis: Any, epsilon: Any) -> Tensor:
     """Standardize each sample and group of channels."""
     x = floating(x)
-    if x.dtype.itemsize == 2:
-        return in_groups(operation, x.astype("float32"), gamma, beta, groups, axis, epsilon).astype(x.dtype)
     cut = _cut(operation, x.shape, hashable(axis), groups)
     gamma = parameter(operation, "gamma", gamma, x, cut.channels, "to match the channels")
     beta = parameter(operation, "beta", beta, x, cut.channels, "to match the channels")
@@ -132,6 +130,8 @@ class GroupNormalization(Normalization):
         >>> layer.gamma.shape
         (4,)
     """
+
+    takes_half = True
 
     def __init__(
         self,

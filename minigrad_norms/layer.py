@@ -42,8 +42,6 @@ def layer_norm(x: Any, gamma: Any = None, beta: Any = None, *, axis: Any = -1, e
 def over_axes(operation: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: Any, statistic: str) -> Tensor:
     """Standardize by that statistic over axes that scale and shift span as well."""
     x = floating(x)
-    if x.dtype.itemsize == 2:
-        return over_axes(operation, x.astype("float32"), gamma, beta, axis, epsilon, statistic).astype(x.dtype)
     axes, wanted = _axes(operation, x.shape, hashable(axis))
     gamma = parameter(operation, "gamma", gamma, x, wanted, "to match the normalized axes")
     beta = parameter(operation, "beta", beta, x, wanted, "to match the normalized axes")
@@ -94,6 +92,7 @@ class LayerNormalization(Normalization):
         self.rms_scaling = flag("LayerNormalization", "rms_scaling", rms_scaling)
         if rms_scaling:
             center, scale = False, True
+        self.takes_half = not rms_scaling  # which takes two steps, between which nothing is rounded
         super().__init__(axis, epsilon, center, scale, **options)
 
     def normalized(self, x: Tensor) -> Tensor:

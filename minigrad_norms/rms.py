@@ -56,6 +56,8 @@ class RMSNormalization(Normalization):
         ['gamma']
     """
 
+    takes_half = True
+
     def __init__(self, axis: Any = -1, epsilon: float = 1e-6, center: bool = False, scale: bool = True, **options: Any):
         super().__init__(axis, epsilon, center, scale, **options)
 

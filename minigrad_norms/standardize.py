@@ -46,8 +46,15 @@ def _wide(dtype: np.dtype) -> np.dtype:
     return np.result_type(dtype, np.float64)
 
 
-def _parameters(x: Abstract, parameter_axes: tuple[int, ...]) -> Abstract:
-    return Abstract(tuple(x.shape[a] for a in parameter_axes), x.dtype)
+def _parameters(x: Abstract, parameter_axes: tuple[int, ...], given: Abstract | None = None) -> Abstract:
+    """What γ or β is like, with the dtype of the given one if that fits: with x of a half type it may be float32."""
+    wider = given is not None and given.dtype == mg.dtypes.arithmetic(x.dtype)
+    return Abstract(tuple(x.shape[a] for a in parameter_axes), given.dtype if given is not None and wider else x.dtype)
+
+
+def _parameter_sums(x: Abstract, parameter_axes: tuple[int, ...]) -> Abstract:
+    """What the gradients of γ and β are like: sums, which are not of a half type."""
+    return Abstract(tuple(x.shape[a] for a in parameter_axes), mg.dtypes.arithmetic(x.dtype))
 
 
 def _require(operation: str, **pairs: tuple[Abstract | None, Abstract]) -> None:
@@ -74,8 +81,8 @@ def _check(
         known = tuple(formulas.ACTIVATIONS)
         raise ArgumentError(f"{operation}: activation is {activation!r}, expected None or one of {known}")
     mg.dtypes.require_floating(operation, "x", x.dtype)
-    wanted = _parameters(x, parameter_axes)
-    _require(operation, gamma=(gamma, wanted), beta=(beta, wanted))
+    for name, given in (("gamma", gamma), ("beta", beta)):
+        _require(operation, **{name: (given, _parameters(x, parameter_axes, given))})
 
 
 @standardize_p.infer
@@ -94,7 +101,7 @@ def _(
     _check("standardize_vjp", x, gamma, beta, axes, parameter_axes, activation, statistic)
     _require("standardize_vjp", dy=(dy, x), **{n: (v, statistics) for n, v in [("mean", mean), ("var", var)]})
     _require("standardize_vjp", dmean=(dmean, statistics), dvar=(dvar, statistics))
-    parameters = _parameters(x, parameter_axes)
+    parameters = _parameter_sums(x, parameter_axes)
     return tuple(a if w else Abstract(_EMPTY, a.dtype) for a, w in zip((x, parameters, parameters), wants))
 
 
@@ -109,9 +116,9 @@ def _(x, gamma, beta, mean, var, *, axes, parameter_axes, epsilon, activation=No
 @normalize_vjp_p.infer
 def _(dy, x, gamma, beta, mean, var, *, axes, parameter_axes, epsilon, wants, activation=None):
     _check("normalize_vjp", x, gamma, beta, axes, parameter_axes, activation)
-    statistics, parameters = _statistics(x, axes), _parameters(x, parameter_axes)
+    statistics, sums = _statistics(x, axes), _parameter_sums(x, parameter_axes)
     _require("normalize_vjp", dy=(dy, x), mean=(mean, statistics), var=(var, statistics))
-    outputs = (x, parameters, parameters, statistics, statistics)
+    outputs = (x, sums, sums, statistics, statistics)
     return tuple(a if w else Abstract(_EMPTY, a.dtype) for a, w in zip(outputs, wants))
 
 
@@ -370,13 +377,13 @@ def _(ct, saved, needs, **params):
     if dy is None:
         dy = Tensor(np.zeros(saved.x.shape, saved.x.dtype)).to(saved.x.device)
     inputs = (dy, saved.x, saved.gamma, _beta(saved, params), saved.mean, saved.var, dmean, dvar)
-    return _needed(needs, standardize_vjp_p(*inputs, **params, wants=needs))
+    return _needed(needs, saved, standardize_vjp_p(*inputs, **params, wants=needs))
 
 
 @normalize_p.vjp(saves=("x", "gamma", "beta", "mean", "var"))
 def _(ct, saved, needs, **params):
     inputs = (ct, saved.x, saved.gamma, _beta(saved, params), saved.mean, saved.var)
-    return _needed(needs, normalize_vjp_p(*inputs, **params, wants=needs))
+    return _needed(needs, saved, normalize_vjp_p(*inputs, **params, wants=needs))
 
 
 @moments_p.vjp(saves=("x", "mean", "var"))
@@ -392,8 +399,9 @@ def _beta(saved: Any, params: dict) -> Any:
     return saved.beta if params.get("activation") else None
 
 
-def _needed(needs: tuple[bool, ...], gradients: tuple) -> tuple:
-    return tuple(g if need else None for g, need in zip(gradients, needs))
+def _needed(needs: tuple[bool, ...], inputs: Sequence[Any], gradients: tuple) -> tuple:
+    """The gradients that are needed, those of γ and β in the dtype of these."""
+    return tuple(g.astype(x.dtype) if need else None for g, x, need in zip(gradients, inputs, needs))
 
 
 composed_rules(standardize_p, formulas.standardize, False)

@@ -40,8 +40,6 @@ def unit_norm(x: Any, *, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
 def to_unit(operation: str, x: Any, axis: Any, epsilon: Any) -> Tensor:
     """Divide vectors by their length."""
     x = floating(x)
-    if x.dtype.itemsize == 2:
-        return to_unit(operation, x.astype("float32"), axis, epsilon).astype(x.dtype)
     axes = mg.axes.normalize(operation, axis, x.ndim)
     return lp_normalize_p(x, p=2.0, axes=axes, epsilon=sqrt(epsilon_of(operation, epsilon)))[0]
 
@@ -62,6 +60,8 @@ class UnitNormalization(Normalization):
         >>> norms.UnitNormalization()(mg.tensor([[3.0, -4.0]])).numpy()
         array([[ 0.6, -0.8]], dtype=float32)
     """
+
+    takes_half = True
 
     def __init__(self, axis: Any = -1, *, name: str | None = None, dtype: Any = None):
         super().__init__(axis, 1e-12, center=False, scale=False, name=name, dtype=dtype)

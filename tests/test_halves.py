@@ -201,13 +201,52 @@ def test_without_ml_dtypes():
     assert done.stdout.strip() == "dtype: bfloat16 needs ml_dtypes; pip install 'minigrad[half]' brings it"
 
 
-def test_norm_layers_of_both_types():
-    for dtype in HALVES:
-        x = mg.tensor(values(6, 4, dtype=dtype))
-        for layer in (norms.LayerNormalization(), norms.RMSNormalization(), norms.UnitNormalization()):
-            y = layer(x)
-            assert y.dtype == dtype
-            assert y.tolist() == layer(x.astype("float32")).astype(dtype).tolist()
+LAYERS = {
+    "batch": lambda: norms.BatchNormalization(),
+    "layer": lambda: norms.LayerNormalization(),
+    "rms scaling": lambda: norms.LayerNormalization(rms_scaling=True),
+    "rms": lambda: norms.RMSNormalization(),
+    "group": lambda: norms.GroupNormalization(2),
+    "instance": lambda: norms.InstanceNormalization(),
+    "unit": lambda: norms.UnitNormalization(),
+    "filter response": lambda: norms.FilterResponseNormalization(),
+}
+
+
+@both
+@pytest.mark.parametrize("name", LAYERS)
+def test_norm_layers_take_half_types_beside_float32(name, dtype):
+    """They have the bits of float32 layers on the same values, rounded; the gradients of γ and β are float32's."""
+    x, ct = values(6, 5, 4, dtype=dtype), values(6, 5, 4, dtype=dtype, seed=1)
+    found = []
+    for kind in (dtype, dtypes.float32):
+        layer = LAYERS[name]()
+        t = mg.tensor(x.astype(kind), requires_grad=True)
+        layer.build_once(t.shape)
+        y = layer(t, training=True)
+        y.backward(mg.tensor(ct.astype(kind)))
+        assert y.dtype == t.grad.dtype == kind
+        trained = [v for v in layer.variables.values() if v.trainable]
+        assert all(v.grad.dtype == v.dtype == dtypes.float32 for v in trained)
+        rest = [v.grad.tolist() for v in trained] + [v.tolist() for v in layer.variables.values() if not v.trainable]
+        found.append((y.astype(dtype).tolist(), t.grad.astype(dtype).tolist(), rest, layer(t).astype(dtype).tolist()))
+    assert found[0] == found[1]
+
+
+def test_second_derivatives_beside_float32():
+    x, probe = (values(5, 4, dtype=dtypes.float16, seed=s) for s in (0, 2))
+    found = []
+    for kind in (dtypes.float16, dtypes.float32):
+        gamma, weights = mg.Variable(np.full(4, 1.5, np.float32)), mg.tensor(probe.astype(kind))
+
+        def loss(x, gamma=gamma, weights=weights):
+            return mg.sum(norms.layer_norm(x, gamma) * weights)
+
+        second = mg.grad(lambda x: mg.sum(mg.square(mg.grad(loss)(x))))
+        result = second(mg.tensor(x.astype(kind)))
+        assert result.dtype == kind
+        found.append(result.numpy().astype(float))
+    np.testing.assert_allclose(*found, rtol=0.02, atol=0.02 * np.abs(found[1]).max())
 
 
 def test_what_takes_no_floats_says_so():

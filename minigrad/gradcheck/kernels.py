@@ -182,7 +182,7 @@ def cast(p: Primitive, sample: Sample, dtype: np.dtype) -> list:
     return [
         a
         if a is None
-        else dtypes.rounded(np.asarray(a), dtype)
+        else np.array(dtypes.rounded(np.asarray(a), dtype))
         if is_float(a) and p.input_name(i) not in sample.wide
         else np.asarray(a)
         for i, a in enumerate(sample.inputs)
