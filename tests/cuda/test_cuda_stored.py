@@ -17,35 +17,60 @@ pytestmark = pytest.mark.skipif(
 
 
 def functions(dtype):
-    """bits → float, float → bits and double → bits, as `minigrad.devices.cuda.stored` writes them for NVVM."""
+    """bits → float, float → bits, double → bits, and of pairs, as `minigrad.devices.cuda.stored` writes them."""
     from llvmlite import binding, ir
 
     from minigrad.devices.cuda import stored
 
+    half, word, single, double = stored._BITS, stored._WORD, stored._FLOAT, stored._DOUBLE
     flat = stored.flat_array(dtype)
     model = (stored._BFloat16Model if dtypes.is_bfloat16(dtype) else stored._Float16Model)(None, flat.dtype)
     module = ir.Module()
-    for name, kind in (("widen", stored._BITS), ("round", stored._FLOAT), ("round_double", stored._DOUBLE)):
-        result = stored._FLOAT if name == "widen" else stored._BITS
-        place = ir.FunctionType(ir.VoidType(), [result.as_pointer(), kind.as_pointer(), stored._LONG])
-        function = ir.Function(module, place, name)
+
+    def loop(name, given, made, body):
+        """A function of (out, x, n) that runs `body` for each number below n."""
+        form = ir.FunctionType(ir.VoidType(), [made.as_pointer(), given.as_pointer(), stored._LONG])
+        function = ir.Function(module, form, name)
         builder = ir.IRBuilder(function.append_basic_block())
-        loop, end = function.append_basic_block(), function.append_basic_block()
-        start = builder.block
-        builder.branch(loop)
-        builder.position_at_end(loop)
+        start, inside, end = builder.block, function.append_basic_block(), function.append_basic_block()
+        builder.branch(inside)
+        builder.position_at_end(inside)
         i = builder.phi(stored._LONG)
-        x = builder.load(builder.gep(function.args[1], [i]))
-        if name == "round_double":
-            x = stored._to_odd(builder, x)
-        y = model.from_data(builder, x) if name == "widen" else model.as_data(builder, x)
-        builder.store(y, builder.gep(function.args[0], [i]))
+        twice = builder.add(i, i)
+
+        def place(array, index, step=0):
+            return builder.gep(function.args[array], [builder.add(index, stored._LONG(step))])
+
+        body(builder, place, i, twice)
         after = builder.add(i, stored._LONG(1))
         i.add_incoming(stored._LONG(0), start)
-        i.add_incoming(after, loop)
-        builder.cbranch(builder.icmp_unsigned("<", after, function.args[2]), loop, end)
+        i.add_incoming(after, inside)
+        builder.cbranch(builder.icmp_unsigned("<", after, function.args[2]), inside, end)
         builder.position_at_end(end)
         builder.ret_void()
+
+    def widen(b, place, i, twice):
+        b.store(model.from_data(b, b.load(place(1, i))), place(0, i))
+
+    def narrow(b, place, i, twice):
+        b.store(model.as_data(b, b.load(place(1, i))), place(0, i))
+
+    def narrow_double(b, place, i, twice):
+        b.store(model.as_data(b, stored._to_odd(b, b.load(place(1, i)))), place(0, i))
+
+    def widen_pairs(b, place, i, twice):
+        for k, value in enumerate(model.from_pair(b, b.load(place(1, i)))):
+            b.store(value, place(0, twice, k))
+
+    def narrow_pairs(b, place, i, twice):
+        b.store(model.as_pair(b, *[b.load(place(1, twice, k)) for k in (0, 1)]), place(0, i))
+
+    kinds = {
+        widen: (half, single), narrow: (single, half), narrow_double: (double, half),
+        widen_pairs: (word, single), narrow_pairs: (single, word),
+    }  # fmt: skip
+    for body, (given, made) in kinds.items():
+        loop(body.__name__, given, made, body)
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     machine = binding.Target.from_default_triple().create_target_machine(
@@ -54,20 +79,22 @@ def functions(dtype):
     engine = binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine)
     engine.finalize_object()
 
-    def caller(name, result):
-        entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(
-            engine.get_function_address(name)
-        )
+    def caller(body, result, each):
+        form = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        entry = form(engine.get_function_address(body.__name__))
 
         def call(x):
             out = np.empty(x.size, result)
-            entry(out.ctypes.data, np.ascontiguousarray(x).ctypes.data, x.size)
+            entry(out.ctypes.data, np.ascontiguousarray(x).ctypes.data, x.size // each)
             assert engine
             return out
 
         return call
 
-    return caller("widen", np.float32), caller("round", np.uint16), caller("round_double", np.uint16)
+    return (
+        caller(widen, np.float32, 1), caller(narrow, np.uint16, 1), caller(narrow_double, np.uint16, 1),
+        caller(widen_pairs, np.float32, 2), caller(narrow_pairs, np.uint16, 2),
+    )  # fmt: skip
 
 
 def same(got, want, dtype):
@@ -80,10 +107,11 @@ def same(got, want, dtype):
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_all_patterns(name):
     dtype = dtypes.as_dtype(name)
-    widen, narrow, narrow_double = functions(dtype)
+    widen, narrow, narrow_double, widen_pairs, narrow_pairs = functions(dtype)
     bits = np.arange(2**16, dtype=np.uint16)
     exact = bits.view(dtype).astype(np.float32)
-    assert np.array_equal(widen(bits), exact, equal_nan=True)
+    for read in (widen, widen_pairs):
+        assert np.array_equal(read(bits), exact, equal_nan=True)
     same(narrow(exact), bits.view(dtype), dtype)
     finite = exact[np.isfinite(exact)].astype(np.float64)
     middle = (np.sort(finite)[1:] + np.sort(finite)[:-1]) / 2
@@ -97,8 +125,28 @@ def test_all_patterns(name):
     with np.errstate(all="ignore"):
         single = wide.astype(np.float32)
     payloads = np.array([0x7F800001, 0xFF800001, 0x7FFFFFFF], np.uint32).view(np.float32)  # NaN by their lowest bits
-    single = np.concatenate([single, payloads])
-    same(narrow(single), dtypes.rounded(single, dtype), dtype)
+    single = np.concatenate([single, payloads, payloads])
+    single = single[: single.size // 2 * 2]
+    for write in (narrow, narrow_pairs):
+        same(write(single), dtypes.rounded(single, dtype), dtype)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_eight_neighbours_are_one_access(name):
+    from numba import cuda
+
+    from minigrad.devices.cuda import stored, vector
+
+    load, store = vector.load(8)._build(), vector.store(8)._build()
+
+    def double(out, x):
+        a, b, c, d, e, f, g, h = load(x, 0)
+        store(out, 0, (a + a, b + b, c + c, d + d, e + e, f + f, g + g, h + h))
+
+    flat = stored.flat_array(dtypes.as_dtype(name))
+    ptx, _ = cuda.compile_ptx(double, (flat, flat), cc=(8, 0))
+    assert (ptx.count("ld.global"), ptx.count("ld.global.v4.u32")) == (1, 1)
+    assert (ptx.count("st.global"), ptx.count("st.global.v4.u32")) == (1, 1)
 
 
 def test_numba_tells_arrays_of_the_types_apart():

@@ -59,7 +59,11 @@ class StoredBFloat16(Stored):
 
 
 class _Model(DataModel):
-    """A float, but for how it lies in memory."""
+    """A float, but for how it lies in memory.
+
+    Neighbours that are moved at once are so by pairs in words of 32 bits: compilers cut vectors of eight 16-bit numbers
+    into two accesses.
+    """
 
     def get_value_type(self) -> Any:
         return _FLOAT
@@ -83,6 +87,16 @@ class _Float16Model(_Model):
     def as_data(self, builder: Any, value: Any) -> Any:
         return builder.bitcast(builder.fptrunc(value, ir.HalfType()), _BITS)
 
+    def from_pair(self, builder: Any, word: Any) -> tuple[Any, Any]:
+        """The values of two neighbours."""
+        low, high = builder.trunc(word, _BITS), builder.trunc(builder.lshr(word, _WORD(16)), _BITS)
+        return self.from_data(builder, low), self.from_data(builder, high)
+
+    def as_pair(self, builder: Any, low: Any, high: Any) -> Any:
+        """The word of two neighbours."""
+        low, high = (builder.zext(self.as_data(builder, v), _WORD) for v in (low, high))
+        return builder.or_(low, builder.shl(high, _WORD(16)))
+
 
 @register_model(StoredBFloat16)
 class _BFloat16Model(_Model):
@@ -92,13 +106,23 @@ class _BFloat16Model(_Model):
         return builder.bitcast(builder.shl(builder.zext(value, _WORD), _WORD(16)), _FLOAT)
 
     def as_data(self, builder: Any, value: Any) -> Any:
+        return builder.trunc(builder.lshr(self._rounded(builder, value), _WORD(16)), _BITS)
+
+    def from_pair(self, builder: Any, word: Any) -> tuple[Any, Any]:
+        low, high = builder.shl(word, _WORD(16)), builder.and_(word, _WORD(0xFFFF0000))
+        return builder.bitcast(low, _FLOAT), builder.bitcast(high, _FLOAT)
+
+    def as_pair(self, builder: Any, low: Any, high: Any) -> Any:
+        low, high = (self._rounded(builder, v) for v in (low, high))
+        return builder.or_(builder.lshr(low, _WORD(16)), builder.and_(high, _WORD(0xFFFF0000)))
+
+    def _rounded(self, builder: Any, value: Any) -> Any:
+        """A word whose upper half is the number."""
         bits = builder.bitcast(value, _WORD)
-        upper = builder.lshr(bits, _WORD(16))
-        tie = builder.and_(upper, _WORD(1))  # what lies half way goes to the even one
-        rounded = builder.lshr(builder.add(bits, builder.add(tie, _WORD(0x7FFF))), _WORD(16))
-        quiet = builder.or_(upper, _WORD(0x40))  # of NaN, whose lower bits might be all that it is NaN by
-        is_nan = builder.fcmp_unordered("uno", value, value)
-        return builder.trunc(builder.select(is_nan, quiet, rounded), _BITS)
+        tie = builder.and_(builder.lshr(bits, _WORD(16)), _WORD(1))  # what lies half way goes to the even one
+        rounded = builder.add(bits, builder.add(tie, _WORD(0x7FFF)))
+        quiet = builder.or_(bits, _WORD(0x400000))  # of NaN, whose lower bits might be all that it is NaN by
+        return builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
 
 
 @lower_cast(Stored, types.Float)

@@ -50,10 +50,13 @@ def load(count: int) -> Intrinsic:
             result = types.UniTuple(array.dtype, count)
 
             def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                model, pointer = _vector_pointer(context, builder, signature.args, args, count, ir)
-                whole = builder.load(pointer, align=count * context.get_abi_sizeof(model.get_data_type()))
-                index = [ir.Constant(ir.IntType(32), k) for k in range(count)]
-                parts = [model.from_data(builder, builder.extract_element(whole, k)) for k in index]
+                model, pointer, vector, size = _access(context, builder, signature.args, args, count, ir)
+                whole = builder.load(pointer, align=size)
+                parts = [builder.extract_element(whole, ir.Constant(ir.IntType(32), k)) for k in range(vector.count)]
+                if vector.count < count:
+                    parts = [value for part in parts for value in model.from_pair(builder, part)]
+                else:
+                    parts = [model.from_data(builder, part) for part in parts]
                 return context.make_tuple(builder, result, parts)
 
             return result(array, i), generate
@@ -80,15 +83,19 @@ def store(count: int) -> Intrinsic:
         @intrinsic
         def store(typingctx: Any, array: Any, i: Any, values: Any) -> Any:
             def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-                model, pointer = _vector_pointer(context, builder, signature.args, args, count, ir)
-                whole = ir.Constant(ir.VectorType(model.get_data_type(), count), ir.Undefined)
-                for k in range(count):
-                    value = context.cast(
-                        builder, builder.extract_value(args[2], k), signature.args[2][k], signature.args[0].dtype
-                    )
-                    place = ir.Constant(ir.IntType(32), k)
-                    whole = builder.insert_element(whole, model.as_data(builder, value), place)
-                builder.store(whole, pointer, align=count * context.get_abi_sizeof(model.get_data_type()))
+                model, pointer, vector, size = _access(context, builder, signature.args, args, count, ir)
+                whole = ir.Constant(vector, ir.Undefined)
+                parts = [
+                    context.cast(builder, builder.extract_value(args[2], k), given, signature.args[0].dtype)
+                    for k, given in enumerate(signature.args[2])
+                ]
+                if vector.count < count:
+                    parts = [model.as_pair(builder, *parts[k : k + 2]) for k in range(0, count, 2)]
+                else:
+                    parts = [model.as_data(builder, value) for value in parts]
+                for k, part in enumerate(parts):
+                    whole = builder.insert_element(whole, part, ir.Constant(ir.IntType(32), k))
+                builder.store(whole, pointer, align=size)
                 return context.get_dummy_value()
 
             return types.none(array, i, values), generate
@@ -154,10 +161,15 @@ def _require_aligned(array: np.ndarray, i: Any, count: int) -> None:
         raise RuntimeError(f"{count} elements of {array.itemsize} bytes are moved at once at {place}, unaligned")
 
 
-def _vector_pointer(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any]:
-    """The model of the elements, and a pointer to a vector of them at the index."""
+def _access(context: Any, builder: Any, types: Any, args: Any, count: int, ir: Any) -> tuple[Any, Any, Any, int]:
+    """The model of the elements, a pointer to a vector of them at the index, the vector's type and size in bytes.
+
+    Where the model knows pairs of elements, the vector is one of these.
+    """
     array = context.make_array(types[0])(context, builder, args[0])
     model = context.data_model_manager[types[0].dtype]
-    vector = ir.VectorType(model.get_data_type(), count)
+    size = count * context.get_abi_sizeof(model.get_data_type())
+    pairs = count > 1 and hasattr(model, "from_pair")
+    vector = ir.VectorType(ir.IntType(32), count // 2) if pairs else ir.VectorType(model.get_data_type(), count)
     place = builder.gep(array.data, [args[1]])
-    return model, builder.bitcast(place, vector.as_pointer())
+    return model, builder.bitcast(place, vector.as_pointer()), vector, size
