@@ -14,7 +14,7 @@ from numba.core.compiler import Compiler, CompileResult
 
 
 class Library(JITCodeLibrary):
-    """A library whose helpers have no name outside it, and which holds LLVM's form of its code only when asked for it."""
+    """A library whose helpers have no name outside it; LLVM's form of its code is kept packed until it is asked for."""
 
     _bitcode = b""  # that form, packed
 
