@@ -166,9 +166,7 @@ def main(namespaces, every=False, half=False):
         reach(name, (dtypes.float16, dtypes.bfloat16()) if half else (dtypes.float32, dtypes.float64))
     if half:  # what takes none is compiled with the others
         compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(k[1])}
-    if not any(
-        name.split("::")[0] == "mg" for name in namespaces
-    ):  # the loops of the built-in primitives are compiled with those
+    if all(name.split("::")[0] != "mg" for name in namespaces):  # mg's own loops are compiled with mg
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)
     _WORK = compiler, ptxas(), list(found.items()), HALF_ARCHITECTURES if half else ARCHITECTURES

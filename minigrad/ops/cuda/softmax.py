@@ -232,9 +232,8 @@ def _(out, ct, probabilities, labels):
     n = out.shape[-1]
     words = _watched("softmax_cross_entropy_grad", out.lease.stream.device, n)
     arrays = [cuda.contiguous(a) for a in (ct, probabilities, labels)]
-    _cross_entropy_grad(
-        cuda.blocks_of(out.size), cuda.THREADS, out, *arrays, n, dtypes.arithmetic(out.dtype).type(1), *words
-    )
+    one = dtypes.arithmetic(out.dtype).type(1)
+    _cross_entropy_grad(cuda.blocks_of(out.size), cuda.THREADS, out, *arrays, n, one, *words)
 
 
 # Cross-entropy with probabilities for labels
