@@ -43,7 +43,7 @@ def as_dtype(value: Any) -> np.dtype:
 
 
 def bfloat16() -> np.dtype:
-    """The dtype of float32's upper 16 bits: its range, and 8 digits of its 24.
+    """The dtype of float32's upper 16 bits: all of its range, and 8 of its 24 bits of precision.
 
     Raises:
         DTypeError: if ml_dtypes is not installed.
@@ -122,7 +122,8 @@ def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if values.dtype == dtype:
         return values
     with np.errstate(all="ignore"):
-        if is_bfloat16(dtype) and values.dtype.kind in "fiu" and values.dtype.itemsize > 4:
+        exact = values.dtype.itemsize <= (4 if values.dtype.kind == "f" else 2)  # in float32
+        if is_bfloat16(dtype) and values.dtype.kind in "fiu" and not exact:
             values = _to_odd(values)
         return np.asarray(values.astype(dtype))
 
@@ -139,9 +140,10 @@ def number(value: Any, dtype: np.dtype) -> np.ndarray:
 def _to_odd(values: np.ndarray) -> np.ndarray:
     """Integers or longer floats as float32: cut off, with the last bit set where anything was."""
     near = np.asarray(values.astype(float32))
-    back = near.astype(values.dtype if values.dtype.kind == "f" else np.longdouble)
-    bits = near.view(np.int32) - (np.abs(back) > np.abs(values)).astype(np.int32)
-    return np.asarray(bits | (back != values)).view(float32)
+    wide = values if values.dtype.kind == "f" else values.astype(np.longdouble)
+    back = near.astype(wide.dtype)
+    bits = near.view(np.int32) - (np.abs(back) > np.abs(wide)).astype(np.int32)
+    return np.asarray(bits | (back != wide)).view(float32)
 
 
 def finfo(dtype: np.dtype) -> Any:

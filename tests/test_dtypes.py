@@ -88,7 +88,11 @@ def test_half_types_round_once():
     assert odd.astype(float).tolist()[1:] == [np.inf, -np.inf, float(ml_dtypes.finfo(odd.dtype).max), np.inf, 0.0, 0.0]
     assert np.isnan(odd[0])
     assert np.signbit(odd[5].astype(float))
-    assert dtypes.rounded(np.array([2**24 + 2**16 + 1, -257]), dtypes.bfloat16()).tolist() == [2.0**24 + 2**17, -256]
+    for kind in (np.int32, np.int64, np.float64):
+        whole = dtypes.rounded(np.array([2**24 + 2**16 + 1, -257, -(2**31)], kind), dtypes.bfloat16())
+        assert whole.tolist() == [2.0**24 + 2**17, -256, -(2.0**31)]
+    ends = np.array([-(2**63), 2**63 - 1])
+    assert dtypes.rounded(ends, dtypes.bfloat16()).tolist() == [-(2.0**63), 2.0**63]
     assert dtypes.number(10**30, dtypes.bfloat16()).dtype == dtypes.bfloat16()
     assert not any(map(dtypes.is_half, (dtypes.float32, np.dtype(np.int16), np.dtype(np.uint16), np.dtype("V2"))))
 
