@@ -1,17 +1,20 @@
 """float16 and bfloat16 on the simulator: every primitive of both packages, on its first samples."""
 
+import importlib.util
+
 import numpy as np
 import pytest
+from test_sim_kernels import FakeBlas
 
 import minigrad as mg
 import minigrad_norms as norms
 from minigrad import dtypes, nn, primitive
+from minigrad.devices.cuda import cublas, driver
 from minigrad.gradcheck import gpu, kernels
 from minigrad.gradcheck.primitives import cases
 
-pytest.importorskip("ml_dtypes")
 LARGEST = 600  # elements
-HALVES = [dtypes.float16, dtypes.bfloat16()]
+HALVES = [dtypes.float16, *([dtypes.bfloat16()] if importlib.util.find_spec("ml_dtypes") else [])]
 
 
 def first_cases(p):
@@ -28,7 +31,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("dtype", HALVES, ids=["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", HALVES, ids=[dtype.name for dtype in HALVES])
 @pytest.mark.parametrize("case", CASES, ids=[c.primitive.name for c in CASES])
 def test_values_and_derivatives(case, dtype):
     gpu.check_half(case.primitive, case.sample, dtype, case.label).require()
@@ -37,7 +40,7 @@ def test_values_and_derivatives(case, dtype):
 LAYERS = (
     norms.BatchNormalization, norms.LayerNormalization, norms.RMSNormalization, lambda: norms.GroupNormalization(2),
 )  # fmt: skip
-both = pytest.mark.parametrize("dtype", HALVES, ids=["float16", "bfloat16"])
+both = pytest.mark.parametrize("dtype", HALVES, ids=[dtype.name for dtype in HALVES])
 
 
 def values(*shape, dtype, seed=0):
@@ -89,6 +92,21 @@ def test_sums_of_many_terms_are_carried_in_float32(dtype):
     signs, kernel = np.where(np.arange(3001) < 1500, 1.0, -1.0), np.ones((1, 1, 1, 1))
     image, kernel = (mg.tensor(a, dtype=dtype, device="cuda") for a in (signs.reshape(1, 1, -1, 1), kernel))
     assert mg.grad(lambda k: mg.sum(mg.conv2d(image, k)))(kernel).item() == -1  # of sums of 272 and 273 pixels
+
+
+def test_cublas_adds_up_in_float32(monkeypatch):
+    fake = FakeBlas()
+    monkeypatch.setattr(cublas, "binding", lambda: fake)
+    x = mg.tensor(np.arange(6, dtype=np.float32).reshape(2, 3), device="cuda")
+    for dtype in HALVES:
+        h = x.astype(dtype)
+        assert (h[:, :2] @ h[:, 1:].T).dtype == dtype
+        assert (h[:, :2] @ h[:, 1:].T).tolist() == (x[:, :2] @ x[:, 1:].T).tolist()
+        assert fake.calls
+    calls = fake.calls
+    monkeypatch.setattr(driver.get(), "capability", lambda device: (7, 5))
+    assert (h @ h.T).tolist() == (h.to("cpu") @ h.T.to("cpu")).tolist()
+    assert fake.calls == calls  # an older GPU's cuBLAS has no bfloat16
 
 
 @both
