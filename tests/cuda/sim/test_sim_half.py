@@ -103,10 +103,11 @@ def test_cublas_adds_up_in_float32(monkeypatch):
         assert (h[:, :2] @ h[:, 1:].T).dtype == dtype
         assert (h[:, :2] @ h[:, 1:].T).tolist() == (x[:, :2] @ x[:, 1:].T).tolist()
         assert fake.calls
-    calls = fake.calls
     monkeypatch.setattr(driver.get(), "capability", lambda device: (7, 5))
-    assert (h @ h.T).tolist() == (h.to("cpu") @ h.T.to("cpu")).tolist()
-    assert fake.calls == calls  # an older GPU's cuBLAS has no bfloat16
+    for dtype in HALVES:  # an older GPU's cuBLAS has no bfloat16
+        h, calls = x.astype(dtype), fake.calls
+        assert (h @ h.T).tolist() == (h.to("cpu") @ h.T.to("cpu")).tolist()
+        assert fake.calls == calls + (dtype == dtypes.float16)
 
 
 @both
