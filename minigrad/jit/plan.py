@@ -76,7 +76,8 @@ class Plan:
 
     def _rule(self, number: int, call: Call) -> Any:
         if self.gpu is not None and gpu.gpu_of(call) is not None:
-            return gpu.Rule(call, self.gpu, number)
+            rule = gpu.FusedRule if isinstance(call.primitive, Fused) else gpu.Rule
+            return rule(call, self.gpu, number)
         return _FusedRule(call) if isinstance(call.primitive, Fused) else _Rule(call, self.trace.device)
 
     # Memory
