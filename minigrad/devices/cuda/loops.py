@@ -128,7 +128,7 @@ def _vector_length(
     shape: Sequence[int], strides: Sequence[tuple[int, ...]], operands: Sequence[DeviceArray], outputs: int
 ) -> int:
     """How many elements a thread can move at a time: all accesses aligned, and 16 bytes at most."""
-    count = vector.BYTES // max(a.dtype.itemsize for a in operands)
+    count = vector.BYTES // max(a.dtype.itemsize for a, row in zip(operands, strides) if row[-1])
     while count > 1:
         width = [count * a.dtype.itemsize for a in operands]
         if (

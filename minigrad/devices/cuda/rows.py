@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import gcd
+from typing import NamedTuple
+
 import numpy as np
 
 from minigrad.devices.cpu import from_source
@@ -26,12 +29,32 @@ def grid_over(rows: int, n: int) -> tuple[int, tuple[int, int]]:
     return blocks_of(rows, tall), (lanes, tall)
 
 
-def width_of(n: int, *arrays: DeviceArray) -> int:
-    """How many neighbours in rows of `n` elements can be moved at once: 16 bytes, if all places are aligned to that."""
-    width = vector.BYTES // max(a.itemsize for a in arrays)
-    while width > 1 and (n % width or any(a.pointer % (width * a.itemsize) for a in arrays)):
-        width //= 2
-    return width
+class Moves(NamedTuple):
+    """How neighbours in rows are moved.
+
+    Attributes:
+        width: how many at once.
+        load: ``load(array, i)``, a tuple of those from index `i` on.
+        store: ``store(array, i, values)``.
+    """
+
+    width: int
+    load: Function
+    store: Function
+
+
+def width_of(n: int, itemsize: int, most: int = vector.BYTES) -> int:
+    """How many neighbours in rows of `n` elements a thread takes: as many as 16 bytes hold and `n` is divisible by."""
+    return gcd(n, min(most, vector.BYTES // itemsize))
+
+
+def moves_of(n: int, *arrays: DeviceArray, most: int = vector.BYTES) -> Moves:
+    """How neighbours in rows of `n` elements are moved: as one, unless some array begins where that is not allowed.
+
+    How many there are does not depend on where arrays begin, and so the bits of sums don't.
+    """
+    width = width_of(n, max(a.itemsize for a in arrays), most)
+    return Moves(width, *vector.moves(width, all(a.pointer % (width * a.itemsize) == 0 for a in arrays)))
 
 
 def each(name: str, function: Function, head: str, arguments: str, width: int) -> Function:

@@ -19,8 +19,7 @@ from minigrad.devices.cuda import DeviceArray, Kernel, faults, gpu
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.copies import fill
 from minigrad.devices.cuda.faults import report
-from minigrad.devices.cuda.rows import each, grid_over, width_of
-from minigrad.devices.cuda.vector import load, store
+from minigrad.devices.cuda.rows import Moves, each, grid_over, moves_of
 from minigrad.devices.cuda.warp import reducer
 from minigrad.errors import DTypeError, IndexRangeError
 from minigrad.ops.cross_entropy import (
@@ -40,14 +39,14 @@ def _row():
 class _Rows:
     """What the kernels for one dtype and width share: functions of that precision, and what is found of a whole row."""
 
-    def __init__(self, dtype: np.dtype, width: int):
+    def __init__(self, dtype: np.dtype, moves: Moves):
         if not dtypes.has_kernels(dtype):
             raise DTypeError(f"cuda: softmax and cross-entropy take float32 and float64, got {dtype}")
         kind: Any = dtype.type
         suffix = "_f32" if dtype == dtypes.float32 else "_f64"
         exp = getattr(cuda_math, f"exp{suffix}")
         infinity, zero, one, nan = kind(np.inf), kind(0), kind(1), kind(np.nan)
-        load_row = load(width)
+        width, load, _ = moves
 
         @cuda.jit
         def larger(a, b):
@@ -87,18 +86,17 @@ class _Rows:
             values = (-infinity, zero)
             if row < rows:
                 for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
-                    values = merge(values, lifted(load_row(x, row * n + j)))
+                    values = merge(values, lifted(load(x, row * n + j)))
             values = reduce(values)
             return values[0], (nan if values[0] == infinity else values[1])
 
-        self.kind, self.width, self.zero, self.infinity = kind, width, zero, infinity
-        self.load, self.store = load_row, store(width)
+        self.kind, self.zero, self.infinity, self.moves = kind, zero, infinity, moves
         self.exp, self.log, self.whole = exp, getattr(cuda_math, f"log{suffix}"), whole
         self.total = reducer(add, (0,), (kind,))
 
     def each(self, function: Callable, head: str, arguments: str) -> Any:
         """A function of neighbours, of one of each."""
-        return each(function.__name__, cuda.jit(function), head, arguments, self.width)
+        return each(function.__name__, cuda.jit(function), head, arguments, self.moves.width)
 
     def shares(self) -> Any:
         """``shares(x, largest, total)``: the softmax of neighbours."""
@@ -117,21 +115,21 @@ def _over_rows(make: Callable[[_Rows], Callable]) -> Callable[..., None]:
     """
 
     @cache
-    def made(dtype: np.dtype, width: int) -> Kernel:
-        return cuda.kernel(make(_Rows(dtype, width)))
+    def made(dtype: np.dtype, moves: Moves) -> Kernel:
+        return cuda.kernel(make(_Rows(dtype, moves)))
 
     def run(*arguments: Any, shape: tuple[int, ...]) -> None:
         n, rows = shape[-1], prod(shape[:-1])
         packed = [cuda.contiguous(a) if isinstance(a, DeviceArray) else a for a in arguments]
-        width = width_of(n, *[a for a in packed if isinstance(a, DeviceArray) and a.shape == shape])
-        made(arguments[1].dtype, width)(*grid_over(rows, n), rows, n, *packed)
+        moves = moves_of(n, *[a for a in packed if isinstance(a, DeviceArray) and a.shape == shape])
+        made(arguments[1].dtype, moves)(*grid_over(rows, n), rows, n, *packed)
 
     return run
 
 
 @_over_rows
 def _softmax(r):
-    whole, shares, load, store, width = r.whole, r.shares(), r.load, r.store, r.width
+    whole, shares, (width, load, store) = r.whole, r.shares(), r.moves
 
     def softmax(rows, n, out, x):
         row = _row()
@@ -150,7 +148,7 @@ def _(out, x):
 
 @_over_rows
 def _log_softmax(r):
-    whole, log, load, store, width = r.whole, r.log, r.load, r.store, r.width
+    whole, log, (width, load, store) = r.whole, r.log, r.moves
 
     def logarithm(x, largest, shift):
         return (x - largest) - shift
@@ -196,7 +194,7 @@ def _(out, x):
 
 @_over_rows
 def _softmax_grad(r):
-    sum_of, kind, zero, load, store, width = r.total, r.kind, r.zero, r.load, r.store, r.width
+    sum_of, kind, zero, (width, load, store) = r.total, r.kind, r.zero, r.moves
 
     def slope(ct, y, total):
         return y * (ct - total)
@@ -239,7 +237,7 @@ def _watched(operation: str, device: int, classes: int) -> tuple[DeviceArray, in
 
 @_over_rows
 def _cross_entropy(r):
-    whole, shares, log, load, store, width = r.whole, r.shares(), r.log, r.load, r.store, r.width
+    whole, shares, log, (width, load, store) = r.whole, r.shares(), r.log, r.moves
 
     def cross_entropy(rows, n, loss, logits, labels, probabilities, words, number):
         row = _row()
@@ -265,10 +263,10 @@ def _(out, logits, labels):
 
 
 @cache
-def _cross_entropy_grad(dtype: np.dtype, width: int) -> Kernel:
+def _cross_entropy_grad(dtype: np.dtype, moves: Moves) -> Kernel:
     """A thread for neighbours in a row."""
     one, zero = dtype.type(1), dtype.type(0)
-    load_row, store_row = load(width), store(width)
+    width, load, store = moves
 
     def slope(p, ct, own):
         return ct * (p - (one if own else zero))
@@ -282,7 +280,7 @@ def _cross_entropy_grad(dtype: np.dtype, width: int) -> Kernel:
             label = np.int64(labels[row])
             if label < 0 or label >= n:
                 report(words, number, label)
-            store_row(out, at, slopes(load_row(probabilities, at), ct[row], label - at % n))
+            store(out, at, slopes(load(probabilities, at), ct[row], label - at % n))
 
     return cuda.kernel(cross_entropy_grad)
 
@@ -292,9 +290,9 @@ def _(out, ct, probabilities, labels):
     n = out.shape[-1]
     words = _watched("softmax_cross_entropy_grad", out.lease.stream.device, n)
     ct, probabilities, labels = (cuda.contiguous(a) for a in (ct, probabilities, labels))
-    width = width_of(n, out, probabilities)
-    made = _cross_entropy_grad(out.dtype, width)
-    made(cuda.blocks_of(out.size // width), cuda.THREADS, out, ct, probabilities, labels, n, *words)
+    moves = moves_of(n, out, probabilities)
+    made = _cross_entropy_grad(out.dtype, moves)
+    made(cuda.blocks_of(out.size // moves.width), cuda.THREADS, out, ct, probabilities, labels, n, *words)
 
 
 # Cross-entropy with probabilities for labels
@@ -303,7 +301,7 @@ def _(out, ct, probabilities, labels):
 @_over_rows
 def _soft_cross_entropy(r):
     whole, shares, log, sum_of = r.whole, r.shares(), r.log, r.total
-    kind, zero, load, store, width = r.kind, r.zero, r.load, r.store, r.width
+    kind, zero, (width, load, store) = r.kind, r.zero, r.moves
 
     def soft_cross_entropy(rows, n, loss, logits, targets, probabilities):
         row = _row()
@@ -332,7 +330,7 @@ def _(out, logits, targets):
 
 @_over_rows
 def _soft_cross_entropy_grad(r):
-    sum_of, kind, zero, load, store, width = r.total, r.kind, r.zero, r.load, r.store, r.width
+    sum_of, kind, zero, (width, load, store) = r.total, r.kind, r.zero, r.moves
 
     def slope(p, t, ct, total):
         return ct * (p * total - t)
