@@ -124,6 +124,20 @@ def test_bits_of_lines_do_not_depend_on_where_memory_begins(name):
     np.testing.assert_array_equal(f(placed(x, 1)).numpy(), f(placed(x)).numpy())
 
 
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("inner", [1, 4, 6, 33])
+def test_rows_by_index(inner, start):
+    rng = np.random.default_rng(inner)
+    for kind in ("f4", "i8", "?"):
+        x, new = ((10 * rng.standard_normal((n, inner))).astype(kind) for n in (5, 3))
+        index, wanted = np.array([3, -5, 3]), x.copy()
+        there = placed(x, start)
+        np.testing.assert_array_equal(there[mg.tensor(index, device="cuda")].numpy(), x[index])
+        wanted[index] = new
+        put = primitive.get("mg::put")(there, mg.tensor(index, device="cuda"), placed(new, start), axis=0)
+        np.testing.assert_array_equal(put.numpy(), wanted)
+
+
 def test_how_rows_are_moved():
     assert [width_of(n, 4) for n in (1, 2, 6, 12, 33, 64)] == [1, 2, 2, 4, 1, 4]
     assert [width_of(12, size) for size in (1, 2, 4, 8)] == [4, 4, 4, 2]
