@@ -91,7 +91,8 @@ def main(arguments: list[str] | None = None) -> int:
     results = {}
     recorded = {name: getattr(options, name) for name in ("repeat", "threads", "quick", "lowest")}
     for name in options.names:
-        why = getattr(import_module(f"bench.suites.{name}"), "missing", str)()
+        suite = import_module(f"bench.suites.{name}")
+        why = getattr(suite, "missing", str)()
         if why:
             print(f"{name}: {why}", end="\n\n", flush=True)
             continue
@@ -106,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
             only=options.only,
             progress=progress,
         )
+        if hasattr(suite, "device"):
+            results[name]["device"] = suite.device()
         print(report.table(name, results[name]), end="\n\n", flush=True)
         if options.save:
             report.write(RESULTS / f"{name}.json", {name: results[name]}, recorded)

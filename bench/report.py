@@ -19,7 +19,8 @@ def table(name: str, result: dict[str, Any]) -> str:
     columns = _columns(rows)
     head = ["", *[n for peer in peers for n in [peer, *[f"{peer} {c}" for c in columns.get(peer, [])]]]]
     body = [_line(row, peers, columns) for row in rows]
-    lines = [f"{name}: {result['title']}", *_aligned([[*head, "ratio", "best peer", "target"], *body]), ""]
+    where = f" ({result['device']})" if "device" in result else ""
+    lines = [f"{name}: {result['title']}{where}", *_aligned([[*head, "ratio", "best peer", "target"], *body]), ""]
     if result["load"] > BUSY:
         lines += [
             f"The machine was busy ({result['load']:.1f} waiting for each core): compare nothing but rough sizes.",

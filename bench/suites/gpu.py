@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench import training
@@ -13,7 +13,8 @@ from bench.suites import norms, train
 
 TITLE = "on the GPU, float32: normalization forward + backward, and training steps"
 DEVICE = "cuda"
-_ROUNDS = 25
+_ROUNDS = 15
+_RUNS = 10  # before the GPU is waited for, so that Python works ahead of it
 
 # kind, shape, channel axis, groups: 64 MiB each
 _NORMS = [
@@ -38,6 +39,13 @@ def missing() -> str:
     return "" if cuda.is_available() else f"no GPU to measure on ({cuda.status()})"
 
 
+def device() -> str:
+    """Which GPUs there are."""
+    from minigrad.devices import cuda
+
+    return cuda.status()
+
+
 def cases(quick: bool) -> list[Case]:
     """A row for each normalization, and one for each network."""
     rows = []
@@ -57,22 +65,23 @@ def with_minigrad(case: Case) -> Work:
 
 
 def with_torch(case: Case) -> Work:
-    return _torch(case, lambda function: function, False)
+    return _torch(case, False)
 
 
 def with_torch_compile(case: Case) -> Work:
+    return _torch(case, True)
+
+
+def _torch(case: Case, compiled: bool) -> Work:
     import torch
 
-    return _torch(case, torch.compile, True)
-
-
-def _torch(case: Case, compiled: Callable, graphs: bool) -> Work:
+    torch.backends.cudnn.allow_tf32 = False  # float32 for every peer, convolutions included
     if "shape" in case.data:
-        return norms.with_torch_on(case, compiled, DEVICE)
+        return norms.with_torch_on(case, torch.compile if compiled else lambda function: function, DEVICE)
     network, batch = train.network_of(case)
 
     def make() -> Callable[[], float]:
-        return training.torch_step(network, batch, graphs, DEVICE)
+        return training.torch_step(network, batch, compiled, DEVICE)
 
     return Work(make(), check=train.losses(make()))
 
@@ -85,9 +94,12 @@ def _norm(case: Case) -> Work:
     *inputs, ct = [mg.tensor(a, device=DEVICE) for a in arrays]
     function, stream = norms.function_of(case), cuda.current(0)
 
-    def run() -> Any:
+    def given() -> Any:
         y, pull = mg.vjp(function, *inputs)
-        found = y, *pull(ct)
+        return y, *pull(ct)
+
+    def run() -> Any:
+        found = given()
         stream.synchronize()
         return found
 
@@ -96,21 +108,22 @@ def _norm(case: Case) -> Work:
 
     def share() -> float:
         """The bandwidth of x in, y out, x and dy in, dx out, in percent of that of a copy of x."""
-
-        def copy() -> Any:
-            made = mg.ops.copy(inputs[0])
-            stream.synchronize()
-            return made
-
-        return 100 * (5 / _median(run)) / (2 / _median(copy))
+        taken, copied = _medians([given, lambda: mg.ops.copy(inputs[0])], stream.synchronize)
+        return 100 * (5 / taken) / (2 / copied)
 
     return Work(run, check=check, columns={"share of copy [%]": Work(value=share)})
 
 
-def _median(work: Callable) -> float:
-    times = []
+def _medians(works: Sequence[Callable], wait: Callable) -> list[float]:
+    """The median times of things given to the GPU, which take turns."""
+    times: list[list[float]] = [[] for _ in works]
     for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for work, taken in zip(works, times):
+            work()
+            wait()
+            start = time.perf_counter()
+            for _ in range(_RUNS):
+                work()
+            wait()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]

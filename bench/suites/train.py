@@ -84,13 +84,9 @@ def step_of(network: Network, batch: int, jit: bool, device: str = "cpu") -> Cal
             (layer.v if inner is not layer else layer.kernel).assign(mg.tensor(kernel))
             if inner is not layer:
                 layer.g.assign(mg.tensor((kernel.reshape(-1, kernel.shape[-1]) ** 2).sum(0) ** 0.5))
-    if device != "cpu":
-        _move(model, device)
-    variables = model.trainable_variables
+    variables = model.to(device).trainable_variables
     rate = RATES[network.optimizer]
     optimizer: Any = mg.optim.SGD(rate) if network.optimizer == "sgd" else mg.optim.Adam(rate)
-    if device != "cpu":
-        _move(optimizer, device)
 
     def update(x: Any, y: Any) -> Any:
         loss = nn.losses.softmax_cross_entropy(model(x, True), y)
@@ -101,18 +97,6 @@ def step_of(network: Network, batch: int, jit: bool, device: str = "cpu") -> Cal
     function = mg.jit(update) if jit else update
     given = [mg.Tensor(a).to(device) for a in (x, y)]
     return lambda: function(*given).item()
-
-
-def _move(owner: Any, device: str) -> None:
-    """Put the Variables of a layer, or an optimizer, and those of its layers, on a device."""
-    import minigrad as mg
-
-    for name, value in list(vars(owner).items()):
-        if isinstance(value, mg.Variable):
-            setattr(owner, name, mg.Variable(value.detach().to(device), trainable=value.trainable, name=value.name))
-        for inner in value if isinstance(value, list) else [value]:
-            if isinstance(inner, mg.nn.Layer):
-                _move(inner, device)
 
 
 def _model(network: Network) -> Any:

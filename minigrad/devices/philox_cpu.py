@@ -289,6 +289,15 @@ def _high_product(a, b):
     return a1 * b1 + (middle >> s) + (other >> s)
 
 
+@cpu.jit(inline=True)
+def _integer(w0, w1, w2, w3, minimum, span):
+    upper = _joined(w0, w1)
+    low_part = upper * span
+    total = low_part + _high_product(_joined(w2, w3), span)
+    picked = _high_product(upper, span) + (np.uint64(1) if total < low_part else np.uint64(0))
+    return minimum + (upper if span == np.uint64(0) else picked)
+
+
 @cpu.chunked
 def integers(chunk, chunks, out, start, minimum, span):
     """Fill integer `out` from `minimum` (its two's complement) on; a span of 0 stands for 2⁶⁴."""
@@ -297,11 +306,7 @@ def integers(chunk, chunks, out, start, minimum, span):
     key, base = start[0], start[1] + np.uint64(low)
     for i in range(o.size):
         w0, w1, w2, w3 = _words(key, base + np.uint64(i))
-        upper = _joined(w0, w1)
-        low_part = upper * span
-        total = low_part + _high_product(_joined(w2, w3), span)
-        picked = _high_product(upper, span) + (np.uint64(1) if total < low_part else np.uint64(0))
-        o[i] = minimum + (upper if span == np.uint64(0) else picked)
+        o[i] = _integer(w0, w1, w2, w3, minimum, span)
 
 
 @cpu.jit

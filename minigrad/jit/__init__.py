@@ -25,8 +25,8 @@ def jit(function: Callable | None = None, *, fuse: bool = True, limit: int = 16)
     into numbers inside, is an error. NumPy arrays among the arguments arrive as tensors. Attributes of layers and
     other objects are read at the recording; after changing one (a rate, ``trainable``), call ``clear()``.
 
-    On a GPU a replay is one launch of a CUDA graph, on memory of the GPU that stays in place, with the bits of a call:
-    there nothing is fused. One recording computes on one GPU, and on the CPU besides.
+    On a GPU a replay is one launch of a CUDA graph, on memory of the GPU that stays in place. One recording computes on
+    one GPU, and on the CPU besides.
 
     Where an argument requires gradients, and inside `jvp` or another jitted function, the function runs as it is
     written and takes part in what goes on there. Gradients by Variables are taken inside: a result of a replay has no

@@ -5,17 +5,20 @@ long as nothing in between needs what the group makes or changes what it reads. 
 stood; of its values only those are stored that something else needs. Loops are generated from the primitives' scalar
 functions, as those of single calls are. Rounding may differ, as the compiler joins products and sums over the whole.
 
+On a GPU loops may be of strided arrays as well, and have room for more of them.
+
 A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
 derivative, are applied to each block of the product right after it was computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from minigrad import dtypes, scalar
 from minigrad.devices import blas, cpu_loops
+from minigrad.devices.cuda import loops as cuda_loops
 from minigrad.elementwise import Elementwise
 from minigrad.jit.fused import Fused, FusedProduct
 from minigrad.jit.trace import Call, Value
@@ -28,6 +31,11 @@ MOST_COMPARISONS = 8
 
 #: Operations in one loop, beyond which registers run out.
 MOST_OPERATIONS = 48
+
+#: The same on a GPU, where a thread has more of them, and arrays, of each of which it holds 16 bytes. With as many
+#: as this, float32 loops use 80 registers, of which three quarters of a GPU's threads can have that many.
+MOST_GPU_OPERATIONS = 96
+MOST_GPU_ARRAYS = 16
 
 _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
 
@@ -118,7 +126,7 @@ def _merged(one: _Group, other: _Group) -> _Group:
 
 
 def _fits(group: _Group, other: _Group) -> bool:
-    """Whether two groups can be one loop that is still vectorized, if it stores no more than one value."""
+    """Whether two groups can be one loop that is still fast, if it stores no more than one value."""
     one, two = group.calls[0].outputs[0], other.calls[0].outputs[0]
     if one.shape != two.shape or one.dtype != two.dtype:
         return False
@@ -128,7 +136,15 @@ def _fits(group: _Group, other: _Group) -> bool:
     loops = [call for call in calls if not _is_product(call)]
     reads = {v for call in loops for v in call.inputs if v is not None} - group.made - other.made
     operations = sum(map(_operations, loops))
-    return _comparisons(1, reads) <= MOST_COMPARISONS and operations <= MOST_OPERATIONS
+    most = MOST_OPERATIONS if one.gpu is None else MOST_GPU_OPERATIONS
+    return operations <= most and _has_room(one, 1, reads)
+
+
+def _has_room(like: Value, outputs: int, reads: Collection[Value]) -> bool:
+    """Whether a loop is fast with so many outputs and these inputs."""
+    if like.gpu is not None:
+        return outputs + len(reads) <= MOST_GPU_ARRAYS
+    return _comparisons(outputs, reads) <= MOST_COMPARISONS
 
 
 def _comparisons(outputs: int, reads: Iterable[Value]) -> int:
@@ -144,13 +160,12 @@ def _is_elementwise(call: Call) -> bool:
     primitive = call.primitive
     if not isinstance(primitive, Elementwise) or primitive.expression.boolean:
         return False
-    if not isinstance(primitive._kernel("cpu").function, cpu_loops.Loop):  # someone registered another
-        return False
     out = call.outputs[0]
-    if out.gpu is not None:
+    device, loop = ("cpu", cpu_loops.Loop) if out.gpu is None else ("cuda", cuda_loops.Loop)
+    if not isinstance(primitive._kernel(device).function, loop):  # someone registered another
         return False
     return dtypes.has_kernels(out.dtype) and all(
-        v is not None and v.dtype == out.dtype and is_contiguous(v) for v in call.inputs
+        v is not None and v.dtype == out.dtype and (v.gpu is not None or is_contiguous(v)) for v in call.inputs
     )
 
 
@@ -177,7 +192,7 @@ def is_contiguous(v: Value) -> bool:
 
 
 def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) -> Call | None:
-    """One call for several; None if too many values would have to be stored for the loop to be vectorized."""
+    """One call for several; None if too many values would have to be stored for the loop to be fast."""
     members = set(calls)
     product = next(filter(_is_product, calls), None)
     inputs: list[Value] = []
@@ -200,7 +215,7 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
         for call in calls
         if call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ()))
     ]
-    if _comparisons(len(outputs), inputs) > MOST_COMPARISONS:
+    if not _has_room(calls[-1].outputs[0], len(outputs), inputs):
         return None
     names = [call.primitive.name for call in calls]
     primitive: Any = Fused([known[v] for v in outputs], names)

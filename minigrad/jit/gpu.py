@@ -18,6 +18,8 @@ from minigrad.devices.cuda import DeviceArray, faults
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.copies import copy_into
 from minigrad.devices.cuda.graphs import Graph
+from minigrad.devices.cuda.kernels import Kernel, Launch
+from minigrad.devices.cuda.loops import Loop
 from minigrad.devices.cuda.many import filled
 from minigrad.devices.cuda.memory import Lease, Unrecordable, current
 from minigrad.devices.cuda.recording import Place, Recording
@@ -124,12 +126,17 @@ class Memory:
 
 
 class Work:
-    """A step that is a launch: noted work, and the errors that its call's kernels may report."""
+    """A step that is a launch: noted work, and the errors that its call's kernels may report.
 
-    __slots__ = ("device", "give", "settle", "watched")
+    Attributes:
+        kernel: what is launched, if it is one of ours.
+    """
+
+    __slots__ = ("device", "give", "kernel", "settle", "watched")
 
     def __init__(self, work: Any, device: int, watched: dict[int, Callable[[int], Exception]]):
         self.give, self.settle = work.give, work.settle
+        self.kernel: Kernel | None = work.kernel if isinstance(work, Launch) else None
         self.device = device
         self.watched = watched
 
@@ -211,6 +218,16 @@ class Rule:
             return
         for target, found in zip(_as_tuple(out), _as_tuple(self._kernel(*arrays, **self._params))):
             copy_into(target, found)
+
+
+class FusedRule(Rule):
+    """What a fused call on a GPU runs: one loop."""
+
+    def __init__(self, call: Call, memory: Memory, number: int):
+        fused: Any = call.primitive
+        self._kernel = Loop(fused.expressions, [f"in_{i}" for i in range(len(call.inputs))])
+        self._params, self._returns, self._moves = {}, False, False
+        self._memory, self._number = memory, number
 
 
 def moved_into(target: Any, x: Any) -> None:

@@ -43,17 +43,17 @@ class Plan:
         self.simplified = Simplified(trace)
         self.calls = self.simplified.calls
         needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
+        index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
+        self.gpu = None if index is None else gpu.Memory(index)
         if fuse and trace.device == "cpu":
             self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
-        if trace.device == "cpu":
+        if self.gpu is not None:  # where one launch changes all Variables
+            self.calls = gpu.python_first(self.calls)
+        elif trace.device == "cpu":
             self.calls = with_early_changes(self.calls)
             if fuse:
                 self.calls = with_updates(self.calls, needed)
         self._arrays: dict[Value, Any] = {}
-        index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
-        self.gpu = None if index is None else gpu.Memory(index)
-        if self.gpu is not None:
-            self.calls = gpu.python_first(self.calls)
         self._rules = [self._rule(i, call) for i, call in enumerate(self.calls)]
         self._last = self._last_uses()
         self.blocks: list[memory.Block] = []
@@ -82,7 +82,8 @@ class Plan:
 
     def _rule(self, number: int, call: Call) -> Any:
         if self.gpu is not None and gpu.gpu_of(call) is not None:
-            return gpu.Rule(call, self.gpu, number)
+            rule = gpu.FusedRule if isinstance(call.primitive, Fused) else gpu.Rule
+            return rule(call, self.gpu, number)
         return _FusedRule(call) if isinstance(call.primitive, Fused) else _Rule(call, self.trace.device)
 
     # Memory

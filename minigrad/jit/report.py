@@ -6,7 +6,7 @@ import linecache
 from collections import Counter
 from typing import Any
 
-from minigrad.devices.cuda import name_of
+from minigrad.devices.cuda import Function, name_of
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fused import Fused
 from minigrad.jit.gpu import Work
@@ -33,7 +33,7 @@ class Report:
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
-        fused = [step.kernel for call, steps in self._fused() for step in steps if isinstance(step, Compiled)]
+        fused = [step.kernel for _, steps in self._fused() for step in steps if isinstance(step, (Compiled, Work))]
         self.kernels = {kernel.__name__: text for kernel in fused if (text := _source(kernel))}
 
     def _fused(self) -> list[tuple[Call, list[Step]]]:
@@ -97,9 +97,11 @@ class Report:
 
 
 def _source(kernel: Any) -> str:
-    """The text of a generated kernel; nothing for another one."""
-    file = kernel.__wrapped__.__code__.co_filename
-    return "".join(linecache.getlines(file)) if file.startswith("<") else ""
+    """The text of a generated kernel, after that of the generated function that it calls, if it does."""
+    function = kernel.__wrapped__
+    called = [f.__wrapped__ for f in function.__globals__.values() if isinstance(f, Function)]
+    files = [f.__code__.co_filename for f in (*called, function)]
+    return "\n".join(["".join(linecache.getlines(file)) for file in files if file.startswith("<")])
 
 
 def _how(step: Any) -> str:

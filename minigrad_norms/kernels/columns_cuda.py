@@ -13,10 +13,8 @@ import numpy as np
 
 from minigrad.devices import cuda
 from minigrad.devices.cuda import Function, Kernel, gpu
-from minigrad.devices.cuda.vector import moves
-from minigrad_norms.kernels.elements_cuda import each, elements, shift_of
-
-BLOCK = 256  # threads
+from minigrad.devices.cuda.rows import BLOCK, Moves, each
+from minigrad_norms.kernels.elements_cuda import elements, shift_of
 
 
 @cuda.jit
@@ -80,9 +78,9 @@ def column_of(across, columns, width):
 
 
 @cache
-def sums(width: int, aligned: bool) -> Kernel:
+def sums(moves: Moves) -> Kernel:
     """Sums of x − shift and of its square: sums[((k·pieces + piece)·k0 + i0)·columns + column]."""
-    load, _ = moves(width, aligned)
+    width, load, _ = moves
     plus, plus_square, _ = _sum_functions(width)
     add_up, zeros = added_up(width), (0.0,) * width
 
@@ -141,7 +139,8 @@ def _from_mean(x, g):
 class _Columns:
     """Functions of a thread's neighbouring columns, which may be of several groups."""
 
-    def __init__(self, dtype: np.dtype, activation: str | None, width: int, aligned: bool):
+    def __init__(self, dtype: np.dtype, activation: str | None, moves: Moves):
+        width, self.load, self.store = moves
         e = elements(dtype, activation, width, True)
         group = e.group
 
@@ -153,7 +152,6 @@ class _Columns:
         def made(function: Function, head: str) -> Function:
             return each("at", function, head, head.replace("column", "column + {k}"), width)
 
-        self.load, self.store = moves(width, aligned)
         self.groups = made(group_at, "mean, var, i0, column, k1, r1, epsilon")
         self.entries = made(_entry, "values, i0, column, r1, m0, n1, p1")
         self.coefficients = made(_coefficients, "c, i0, column, k0, k1, r1")
@@ -162,9 +160,9 @@ class _Columns:
 
 
 @cache
-def apply(dtype: np.dtype, activation: str | None, width: int, aligned: bool) -> Kernel:
+def apply(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
     """y by statistics that are there."""
-    f = _Columns(dtype, activation, width, aligned)
+    f, width = _Columns(dtype, activation, moves), moves.width
     groups, entries, outcomes, load, store = f.groups, f.entries, f.outcomes, f.load, f.store
 
     def columns_apply(y, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, pieces, epsilon):
@@ -183,9 +181,9 @@ def apply(dtype: np.dtype, activation: str | None, width: int, aligned: bool) ->
 
 
 @cache
-def backward_sums(dtype: np.dtype, activation: str | None, width: int, aligned: bool) -> Kernel:
+def backward_sums(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
     """Sums of dy, behind an activation, and of that times x − μ, where `sums` has those of x."""
-    f = _Columns(dtype, activation, width, aligned)
+    f, width = _Columns(dtype, activation, moves), moves.width
     groups, entries, cotangents, from_means, load = f.groups, f.entries, f.cotangents, f.from_means, f.load
     plus, _, plus_product = _sum_functions(width)
     add_up, zeros = added_up(width), (0.0,) * width
@@ -214,9 +212,9 @@ def backward_sums(dtype: np.dtype, activation: str | None, width: int, aligned: 
 
 
 @cache
-def backward_apply(dtype: np.dtype, activation: str | None, width: int, aligned: bool) -> Kernel:
+def backward_apply(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
     """dx by coefficients that are there."""
-    f = _Columns(dtype, activation, width, aligned)
+    f, width = _Columns(dtype, activation, moves), moves.width
     groups, entries, coefficients, slopes, load, store = (
         f.groups, f.entries, f.coefficients, f.slopes, f.load, f.store
     )  # fmt: skip
@@ -239,14 +237,14 @@ def backward_apply(dtype: np.dtype, activation: str | None, width: int, aligned:
 
 
 @cache
-def parameter_sums(dtype: np.dtype, activation: str | None, width: int, aligned: bool) -> Kernel:
+def parameter_sums(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
     """Sums of dy·x̂ and dy over all that share a table's entry and a place in the line, where γ varies along lines.
 
     What is summed for (i0, i1, j1) of (m0, n1, r1) is cut into pieces: sums[((k·pieces + piece)·m0 + i0)·n1·r1 + ...].
     """
+    width, load, _ = moves
     e = elements(dtype, activation, width)  # neighbours in a line are of one group
     group_of, cotangents = e.group, e.cotangents
-    load, _ = moves(width, aligned)
     plus, _, plus_product = _sum_functions(width)
     add_up, zeros = added_up(width), (0.0,) * width
 

@@ -15,7 +15,7 @@ from minigrad.devices import cuda
 from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Function
 from minigrad.devices.cuda import math as cuda_math
-from minigrad.devices.cuda.vector import load, store
+from minigrad.devices.cuda.rows import each
 
 sqrt = vars(cuda_math)["sqrt_f64"]
 
@@ -48,7 +48,7 @@ def coefficients(shift_sum, scale_sum, rstd, dmean, dvar, count, raw, total):
 
 
 class Elements(NamedTuple):
-    """Device functions for some dtype, activation and width, the number of neighbours that are moved at once.
+    """Device functions for some dtype, activation and width, the number of neighbours that a thread takes.
 
     Attributes:
         group: ``group(mean, var, epsilon)``, what the other functions want to know of a group; [4], [5] are μ and r.
@@ -63,8 +63,6 @@ class Elements(NamedTuple):
     cotangent: Function
     cotangents: Function
     slopes: Function
-    load: Function
-    store: Function
 
 
 @cache
@@ -112,7 +110,7 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
     outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
     slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
-    return Elements(group, outcomes, cotangent, cotangents, slopes, load(width), store(width))
+    return Elements(group, outcomes, cotangent, cotangents, slopes)
 
 
 @cache
@@ -124,12 +122,6 @@ def table(kind: str, width: int) -> Function:
     index = {"one": "start", "each": "start + place + {k}", "spans": "start + (place + {k}) // span"}[kind]
     row = "".join(f"values[{index.format(k=k)}], " for k in range(width))
     return cuda.jit(from_source("entries", f"def entries(values, start, place, span):\n    return ({row})\n", {}))
-
-
-def each(name: str, function: Function, head: str, arguments: str, width: int) -> Function:
-    """``names(head)``: the function of each of so many neighbours, whose number stands for ``{k}`` in `arguments`."""
-    row = "".join(f"f({arguments.format(k=k)}), " for k in range(width))
-    return cuda.jit(from_source(name + "s", f"def {name}s({head}):\n    return ({row})\n", {"f": function, "np": np}))
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

@@ -8,10 +8,8 @@ import minigrad as mg
 from minigrad.devices import cuda
 from minigrad.devices.cuda import DeviceArray
 from minigrad.devices.cuda.copies import copy_into
-from minigrad.devices.cuda.warp import WARP, reducer
+from minigrad.devices.cuda.warp import reducer
 from minigrad.errors import DTypeError
-
-_LONG = 1024  # elements of a row that want more than a warp
 
 
 @cuda.jit
@@ -33,11 +31,6 @@ def _larger(a, b):
 total_of = reducer(_add, (0,), (np.float64,))
 three_totals_of = reducer(_add_three, (0, 0, 0), (np.float64,) * 3)
 largest_of = reducer(_larger, (0,), (np.float64,))
-
-
-def threads_on(n: int) -> int:
-    """Threads of a block that is on a row of `n` elements."""
-    return WARP if n <= _LONG else cuda.THREADS
 
 
 def require_kernels(operation: str, dtype: np.dtype) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from minigrad.devices import cuda
 from minigrad.devices.cuda import Function, Kernel, gpu
+from minigrad.devices.cuda.rows import Moves
 from minigrad.devices.cuda.warp import reducer
 from minigrad_norms.kernels.elements_cuda import add_two, coefficients, elements, shift_of, table
 
@@ -40,10 +41,11 @@ def table_row(group, k1, m0, n1, p1):
 
 
 @cache
-def forward(dtype: np.dtype, activation: str | None, kind: str, width: int, split: bool, small: bool) -> Kernel:
+def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """y, mean and variance of groups that fit into shared memory."""
+    width, load, store = moves
     e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, outcomes, load, store = e.group, e.outcomes, e.load, e.store
+    group_of, outcomes = e.group, e.outcomes
 
     def rows_forward(y, mean, var, x, gamma, beta, r0, k1, r1, m0, n1, p1, groups, keep, epsilon, raw, total):
         group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
@@ -97,10 +99,11 @@ def forward(dtype: np.dtype, activation: str | None, kind: str, width: int, spli
 
 
 @cache
-def backward(dtype: np.dtype, activation: str | None, kind: str, width: int, split: bool, small: bool) -> Kernel:
+def backward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """dx of groups that fit into shared memory, x and dy, and where γ has one entry a group the sums of dy and dy·x̂."""
+    width, load, store = moves
     e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, cotangent, slopes, load, store = e.group, e.cotangent, e.slopes, e.load, e.store
+    group_of, cotangent, slopes = e.group, e.cotangent, e.slopes
     weighted = kind != "one"
 
     def rows_backward(
@@ -166,9 +169,9 @@ def _kept(width: int) -> Function:
 
 
 @cache
-def sums(dtype: np.dtype, width: int, split: bool, small: bool) -> Kernel:
+def sums(moves: Moves, split: bool, small: bool) -> Kernel:
     """Sums of x − shift and of its square, of each piece of each group: sums[(k·pieces + piece)·groups + group]."""
-    load, locate = elements(dtype, None, width).load, _place(split, small)
+    (width, load, _), locate = moves, _place(split, small)
 
     def rows_sums(sums, x, mean, r0, k1, r1, groups, pieces, first, raw):
         group, piece = gpu.blockIdx.x, gpu.blockIdx.y
@@ -192,10 +195,11 @@ def sums(dtype: np.dtype, width: int, split: bool, small: bool) -> Kernel:
 
 
 @cache
-def apply(dtype: np.dtype, activation: str | None, kind: str, width: int, split: bool, small: bool) -> Kernel:
+def apply(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """y by statistics that are there."""
+    width, load, store = moves
     e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, outcomes, load, store = e.group, e.outcomes, e.load, e.store
+    group_of, outcomes = e.group, e.outcomes
 
     def rows_apply(y, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon):
         group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
@@ -214,10 +218,11 @@ def apply(dtype: np.dtype, activation: str | None, kind: str, width: int, split:
 
 
 @cache
-def backward_sums(dtype: np.dtype, activation: str | None, kind: str, width: int, split: bool, small: bool) -> Kernel:
+def backward_sums(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """Sums of dy (times γ, where it varies within a group) and of that times x − μ, of each piece of each group."""
+    width, load, _ = moves
     e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, cotangent, load = e.group, e.cotangent, e.load
+    group_of, cotangent = e.group, e.cotangent
     weighted = kind != "one"
 
     def rows_backward_sums(sums, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon):
@@ -246,10 +251,13 @@ def backward_sums(dtype: np.dtype, activation: str | None, kind: str, width: int
 
 
 @cache
-def backward_apply(dtype: np.dtype, activation: str | None, kind: str, width: int, split: bool, small: bool) -> Kernel:
+def backward_apply(
+    dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool
+) -> Kernel:
     """dx by coefficients that are there."""
+    width, load, store = moves
     e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, slopes, load, store = e.group, e.slopes, e.load, e.store
+    group_of, slopes = e.group, e.slopes
 
     def rows_backward_apply(
         dx, c, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon, free

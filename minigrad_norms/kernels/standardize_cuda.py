@@ -21,6 +21,7 @@ import minigrad as mg
 from minigrad.devices import cuda
 from minigrad.devices.cuda import DeviceArray
 from minigrad.devices.cuda.copies import copy_into, fill
+from minigrad.devices.cuda.rows import BLOCK, grid_over, moves_of, width_of
 from minigrad.devices.cuda.vector import BYTES
 from minigrad.devices.cuda.warp import WARP
 from minigrad.errors import DTypeError
@@ -30,10 +31,8 @@ from minigrad_norms.kernels import rows_cuda as rows
 from minigrad_norms.kernels.form import Affine, Form, affine, canonical
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
-_BLOCK = 256  # threads
 _BLOCKS = 1024  # wanted, before groups are no longer cut: what the largest GPUs hold at a time
 _PIECE = 4096  # elements that a piece has at least
-_LONG = 1024  # elements of a group from which a block is on it, and not a warp
 _SHORT = 32  # elements of a line up to which a thread takes a column
 _SHARED = 44 << 10  # bytes of shared memory for a block's elements; every GPU has 48 KiB
 _ROWS = 16  # rows that a thread has at least in a piece of columns
@@ -92,15 +91,13 @@ class _Run:
         self.shape, self.table, self.groups, self.count = (k0, r0, k1, r1), (m0, n1, p1), k0 * k1, r0 * r1
         self.small = self.count < 1 << 32
         if self.plan.across:
-            self.width = self.columns_at_once(k1 * r1)
+            self.width = width_of(k1 * r1, x.itemsize)
             self.lanes = _lanes(k1 * r1 // self.width)
-            self.tall = max(1, min(_BLOCK // self.lanes, r0))
+            self.tall = max(1, min(BLOCK // self.lanes, r0))
             self.blocks = cuda.blocks_of(k1 * r1 // self.width, self.lanes)
             self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
         else:
-            self.lanes = WARP if self.count <= _LONG else _BLOCK
-            self.tall = max(1, min(_BLOCK // self.lanes, self.groups))
-            self.blocks = cuda.blocks_of(self.groups, self.tall)
+            self.blocks, (self.lanes, self.tall) = grid_over(self.groups, self.count)
             self.pieces = _pieces(self.groups, self.count, _PIECE)
 
     def lay(self, a: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
@@ -128,27 +125,13 @@ class _Run:
 
     def kernel(self, make: Any, *arrays: DeviceArray) -> Any:
         """A kernel for lines, with loads as wide as the arrays allow."""
-        r1, (_, _, p1) = self.shape[3], self.table
-        width = self.widest
-        while width > 1 and (r1 % width or any(a.pointer % (width * a.itemsize) for a in arrays)):
-            width //= 2
+        moves, p1 = moves_of(self.shape[3], *arrays), self.table[2]
         kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
-        return make(self.dtype, self.activation, kind, width, self.shape[1] > 1, self.small), width
-
-    def columns_at_once(self, columns: int) -> int:
-        """How many neighbouring columns a thread takes: as many as 16 bytes hold, if they divide their number."""
-        width = self.widest
-        while columns % width:
-            width //= 2
-        return width
-
-    def aligned(self, width: int, *arrays: DeviceArray) -> bool:
-        """Whether so many columns can be moved at once."""
-        return all(a.pointer % (width * a.itemsize) == 0 for a in arrays)
+        return make(self.dtype, self.activation, kind, moves, self.shape[1] > 1, self.small), moves.width
 
     def column_kernel(self, make: Any, *arrays: DeviceArray) -> Any:
         """A kernel for columns."""
-        return make(self.dtype, self.activation, self.width, self.aligned(self.width, *arrays))
+        return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays))
 
     def keep(self, width: int) -> int:
         """Elements of shared memory for a group."""
@@ -170,7 +153,7 @@ class _Run:
         return self.empty((2 * self.pieces * self.groups * columns_of_group,), np.float64), columns_of_group
 
     def each_warp(self, number: int) -> tuple[int, tuple[int, int]]:
-        tall = max(1, min(_BLOCK // WARP, number))
+        tall = max(1, min(BLOCK // WARP, number))
         return cuda.blocks_of(number, tall), (WARP, tall)
 
     def moments(self, mean: Any, var: Any, raw: Any, total: Any) -> None:
@@ -180,13 +163,12 @@ class _Run:
             if self.plan.across:
                 blocks, threads = self.grid()
                 numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
-                made = columns.sums(self.width, self.aligned(self.width, self.x))
+                made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x))
                 made(blocks, threads, sums, self.x, mean, *numbers)
             else:
                 made, _ = self.kernel(_without_table(rows.sums), self.x)
-                lanes = WARP if self.count <= _LONG else _BLOCK
                 numbers = (*self.shape[1:], self.groups, self.pieces, first, raw)
-                made((self.groups, self.pieces), (lanes, 1), sums, self.x, mean, *numbers)
+                made((self.groups, self.pieces), (self.lanes, 1), sums, self.x, mean, *numbers)
             numbers = (*self.shape, p, self.pieces, first, raw, total)
             combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
 
@@ -273,15 +255,14 @@ class _Run:
         k0, r0, k1, r1 = self.shape
         m0, n1, _ = self.table
         if self.plan.own_sums:
-            width = self.columns_at_once(r1)
-            lanes = _lanes(r1 // width)
+            moves = moves_of(r1, *given[:2])
+            lanes = _lanes(r1 // moves.width)
             count = k0 // m0 * r0 * (k1 // n1)
-            across, tall = cuda.blocks_of(r1 // width, lanes), min(_BLOCK // lanes, count)
+            across, tall = cuda.blocks_of(r1 // moves.width, lanes), min(BLOCK // lanes, count)
             pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
             numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
-            aligned = self.aligned(width, *given[:2])
-            made = columns.parameter_sums(self.dtype, self.activation, width, aligned)
+            made = columns.parameter_sums(self.dtype, self.activation, moves)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
         combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
@@ -298,7 +279,7 @@ def _pieces(blocks: int, count: int, least: int) -> int:
 
 
 def _without_table(make: Any) -> Any:
-    return lambda dtype, activation, kind, width, split, small: make(dtype, width, split, small)
+    return lambda dtype, activation, kind, moves, split, small: make(moves, split, small)
 
 
 def _flags(statistic: str) -> tuple[bool, bool]:

@@ -8,9 +8,10 @@ from minigrad.devices import cuda
 from minigrad.devices.cuda import faults, gpu
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.faults import report
+from minigrad.devices.cuda.rows import lanes_on
 from minigrad.errors import IndexRangeError
 from minigrad_norms.conditional import labels_p
-from minigrad_norms.kernels.plain_cuda import largest_of, require_kernels, threads_on
+from minigrad_norms.kernels.plain_cuda import largest_of, require_kernels
 from minigrad_norms.renorm import correction, renorm_correction_p
 from minigrad_norms.running import move_averages_p, update_debiased_p, update_renorm_p, update_statistics_p
 
@@ -59,7 +60,7 @@ def _debias(moving_mean, biased, local_step, mean, keep):
 
 @update_debiased_p.kernel("cuda")
 def _(out, moving_mean, biased, local_step, mean, *, momentum):
-    _debias(1, threads_on(mean.size), *out, cuda.contiguous(mean), float(momentum))
+    _debias(1, lanes_on(mean.size), *out, cuda.contiguous(mean), float(momentum))
 
 
 @cuda.kernel

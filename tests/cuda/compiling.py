@@ -1,5 +1,7 @@
 """Compile every CUDA kernel that the samples of all primitives reach to PTX, without a GPU, and say what became of it.
 
+With the built-in primitives' go fused loops of the most arrays and operations that there may be.
+
 Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``; the name of
 one primitive will do as well. A driver that runs nothing stands in for the real one: what it is asked to launch it
 notes, with the types of the arguments. Of generated elementwise loops, which are a function and a way to walk, each
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+import minigrad as mg
 from minigrad import dtypes, plugins, primitive, tape
 from minigrad.devices.cuda import driver, simulator
 from minigrad.gradcheck import kernels
@@ -80,6 +83,26 @@ def reach(name, kinds):
             if sample.error is None and not _repeated(sample):
                 for dtype in kinds:
                     _run(p, sample, dtype)
+
+
+def reach_fused_loops():
+    """Run jitted functions in which many calls become one loop, of one axis and of several, in both dtypes."""
+
+    def function(x, *others):
+        results = []
+        for other in others:
+            x = mg.tanh(x * 0.5) + other
+            x = mg.exp(x * other) - x
+            results.append(x)
+        return results[1::2]
+
+    for dtype in (dtypes.float32, dtypes.float64):
+        for shapes in ([(8, 12)], [(8, 12), (8, 1), (12,), ()]):
+            given = [Tensor(kernels.placed(np.ones(shapes[i % len(shapes)], dtype), "cuda")) for i in range(11)]
+            jitted = mg.jit(function)
+            for _ in range(2):
+                jitted(*given)
+            assert jitted.plan().kernels
 
 
 def _repeated(sample):
@@ -164,6 +187,8 @@ def main(namespaces, every=False, half=False):
     driver.use(compiler)
     for name in namespaces:
         reach(name, (dtypes.float16, dtypes.bfloat16()) if half else (dtypes.float32, dtypes.float64))
+    if "mg" in namespaces and not half:
+        reach_fused_loops()
     if half:  # what takes none is compiled with the others
         compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(k[1])}
     if all(name.split("::")[0] != "mg" for name in namespaces):  # mg's own loops are compiled with mg

@@ -30,7 +30,7 @@ OPTIMIZERS = {
 class Training:
     """A small network with everything in it, and a step on it."""
 
-    def __init__(self, device, optimizer, jit):
+    def __init__(self, device, optimizer, jit, fuse=False):
         layers = []
         for width in (70, 33):
             layers += [nn.Dense(width), norms.BatchNormalization(), nn.Activation("relu"), nn.Dropout(0.25)]
@@ -43,7 +43,7 @@ class Training:
         self.model(self.x)
         self.optimizer = optimizer
         optimizer.build(self.model.trainable_variables)
-        self.step = mg.jit(self._step, fuse=False) if jit else self._step
+        self.step = mg.jit(self._step, fuse=fuse) if jit else self._step
 
     def _step(self, x, y):
         loss = nn.losses.softmax_cross_entropy(self.model(x, True), y)
@@ -72,6 +72,38 @@ def test_graphs_have_the_bits_of_eager_steps_and_the_numbers_of_the_cpu(name):
     (launches,) = replayed.step._last.launches
     assert launches._graph is not None
     np.testing.assert_allclose(losses[:5], there.losses(5), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["a schedule and momentum", "adam"])
+def test_fused_steps_are_fewer_launches_and_agree_to_rounding(name):
+    eager, fused = (Training("cuda", OPTIMIZERS[name](), jit, True) for jit in (False, True))
+    np.testing.assert_allclose(fused.losses(20), eager.losses(20), rtol=1e-4)
+    apart = Training("cuda", OPTIMIZERS[name](), True)
+    apart.losses(1)
+    counts = [sum(map(len, t.step._last.plan.steps)) for t in (fused, apart)]
+    assert counts[0] < counts[1]
+    (launches,) = fused.step._last.launches
+    assert launches._graph is not None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(1,), (257,), (1 << 20,), (1025, 33), (128, 1024), (3, 5, 7)])
+def test_fused_loops_give_the_values_of_single_ones(shape, dtype):
+    rng = np.random.default_rng(0)
+    forms = (shape, shape[-1:], (*shape[:-1], 1), ())
+    args = [mg.tensor(rng.standard_normal(s).astype(dtype), device="cuda") for s in forms]
+
+    def function(x, row, column, one):
+        y = mg.tanh(x * 0.5 + row) * column
+        z = mg.exp(y - one) + x
+        return y, z, mg.sin(z) * x[..., ::-1] + y[..., :1]
+
+    fused = mg.jit(function)
+    for _ in range(3):
+        for a, b in zip(fused(*args), function(*args), strict=True):
+            tolerance = 1e-5 if dtype == "float32" else 1e-13
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=tolerance, atol=tolerance)
+    assert len(fused.plan().kernels) >= 1
 
 
 @pytest.mark.parametrize(

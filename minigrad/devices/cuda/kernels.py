@@ -188,7 +188,7 @@ def _within(value: Any) -> Any:
 
 @cache
 def _for_kernels(function: Function | cpu.Function) -> Function:
-    """The function itself; one that `cpu.jit` made serves here as well, if it takes numbers and not arrays."""
+    """The function itself; one that `cpu.jit` made serves here as well: of arrays it takes flat ones."""
     return function if isinstance(function, Function) else Function(function.python)
 
 

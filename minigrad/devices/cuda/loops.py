@@ -1,4 +1,4 @@
-"""CUDA loops over arrays, generated from scalar expressions: one kernel for each expression and way to walk."""
+"""CUDA loops over arrays, generated from scalar expressions: one kernel for each function and way to walk."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MOST_WALKS = 4096  # shapes and strides remembered a loop
 
 
 class Loop:
-    """Fills an array with an expression of other arrays, element by element, with broadcasting.
+    """Fills arrays of one shape, each with an expression of other arrays, element by element, with broadcasting.
 
     All arrays may be strided. Axes that all walk alike are merged; what is then one axis, and contiguous, is moved 16
     bytes at a time, as are rows that allow it.
 
     Args:
-        expression: of the variables `inputs`.
+        expressions: of the variables `inputs`; one, or one for each output.
         inputs: their names, in the order of the arrays.
         typed: which array's dtype the arithmetic has.
 
@@ -39,30 +39,31 @@ class Loop:
         >>> loop(out, a, b)  # doctest: +SKIP
     """
 
-    def __init__(self, expression: Expr, inputs: Sequence[str], typed: int = 0):
-        self.expression = expression
+    def __init__(self, expressions: Expr | Sequence[Expr], inputs: Sequence[str], typed: int = 0):
+        self.expressions = (expressions,) if isinstance(expressions, Expr) else tuple(expressions)
         self.inputs = tuple(inputs)
         self._typed = typed
         self._walks: dict[tuple, Walk] = {}
 
-    def __call__(self, out: DeviceArray, *arrays: DeviceArray) -> None:
-        """Fill `out`; the arrays broadcast to its shape."""
-        if not out.size:
+    def __call__(self, out: DeviceArray | tuple[DeviceArray, ...], *arrays: DeviceArray) -> None:
+        """Fill `out`, a tuple where there are several; the arrays broadcast to its shape."""
+        outs = out if isinstance(out, tuple) else (out,)
+        if not outs[0].size:
             return
-        key = tuple([(a.shape, a.strides, a.dtype, a.pointer % vector.BYTES) for a in (out, *arrays)])
+        key = tuple([(a.shape, a.strides, a.dtype, a.pointer % vector.BYTES) for a in (*outs, *arrays)])
         walk = self._walks.get(key)
         if walk is None:
             if len(self._walks) >= _MOST_WALKS:
                 self._walks.clear()
-            walk = self._walks[key] = self._plan(out, arrays)
-        walk.run(out, *arrays)
+            walk = self._walks[key] = self._plan(outs, arrays)
+        walk.run(*outs, *arrays)
 
-    def _plan(self, out: DeviceArray, arrays: Sequence[DeviceArray]) -> Walk:
-        dtype = arrays[self._typed].dtype if arrays else out.dtype
+    def _plan(self, outs: Sequence[DeviceArray], arrays: Sequence[DeviceArray]) -> Walk:
+        dtype = arrays[self._typed].dtype if arrays else outs[0].dtype
         if dtypes.kind(dtype) not in "biuf":
             raise DTypeError(f"cuda: there are no kernels for {dtype}; cast, or move the tensors to the CPU")
-        function = _scalar_function(self.expression, self.inputs, dtypes.arithmetic(dtype))
-        return plan(function, out, arrays)
+        function = _scalar_function(self.expressions, self.inputs, dtypes.arithmetic(dtype))
+        return plan(function, outs, arrays)
 
 
 class Walk(NamedTuple):
@@ -83,19 +84,20 @@ class Walk(NamedTuple):
         self.kernel(blocks_of(self.threads), THREADS, *arguments, uses=arrays)
 
 
-def plan(function: Function, out: DeviceArray, arrays: Sequence[DeviceArray]) -> Walk:
-    """How to fill `out` with the function of the elements of `arrays`."""
-    operands = [out, *arrays]
-    shape, strides = merged(out.shape, operands)
-    count = _vector_length(shape, strides, operands)
-    kinds = "".join(["s" if row[-1] == 0 else "v" if row[-1] == 1 else "g" for row in strides])
-    number = np.uint32 if out.size < 2**31 else np.int64
-    if len(shape) == 1 and "g" not in kinds and kinds[0] == "v":
-        made = _kernel(function, kinds, 0, count, number)
-        return Walk(made, blocks_of(out.size, count), (number(out.size),), ())
+def plan(function: Function, outs: Sequence[DeviceArray], arrays: Sequence[DeviceArray]) -> Walk:
+    """How to fill `outs` with the function of the elements of `arrays`."""
+    operands, size = [*outs, *arrays], outs[0].size
+    shape, strides = merged(outs[0].shape, operands)
+    count = _vector_length(shape, strides, operands, len(outs))
+    kinds = ["s" if row[-1] == 0 else "v" if row[-1] == 1 else "g" for row in strides]
+    ways = "".join(kinds[: len(outs)]).upper() + "".join(kinds[len(outs) :])
+    number = np.uint32 if size < 2**31 else np.int64
+    if len(shape) == 1 and "g" not in kinds and "S" not in ways:
+        made = _kernel(function, ways, 0, count, number)
+        return Walk(made, blocks_of(size, count), (number(size),), ())
     lengths = tuple([number(n) for n in (*shape[:-1], shape[-1] // count)])
-    made = _kernel(function, kinds, len(shape), count, number)
-    size = out.size // count
+    made = _kernel(function, ways, len(shape), count, number)
+    size //= count
     return Walk(made, size, (number(size), lengths), [(*row[:-1], row[-1] * count) for row in strides])
 
 
@@ -122,15 +124,17 @@ def merged(shape: tuple[int, ...], operands: Sequence[DeviceArray]) -> tuple[lis
     return [n for n, _ in found], [tuple(row) for row in zip(*[column for _, column in found])]
 
 
-def _vector_length(shape: Sequence[int], strides: Sequence[tuple[int, ...]], operands: Sequence[DeviceArray]) -> int:
+def _vector_length(
+    shape: Sequence[int], strides: Sequence[tuple[int, ...]], operands: Sequence[DeviceArray], outputs: int
+) -> int:
     """How many elements a thread can move at a time: all accesses aligned, and 16 bytes at most."""
-    count = vector.BYTES // max(a.dtype.itemsize for a in operands)
+    count = vector.BYTES // max(a.dtype.itemsize for a, row in zip(operands, strides) if row[-1])
     while count > 1:
         width = [count * a.dtype.itemsize for a in operands]
         if (
             (len(shape) == 1 or shape[-1] % count == 0)
             and all(row[-1] in (0, 1) for row in strides)
-            and strides[0][-1] == 1
+            and all(row[-1] == 1 for row in strides[:outputs])
             and all(
                 row[-1] == 0 or (a.pointer % w == 0 and all(s % count == 0 for s in row[:-1]))
                 for a, row, w in zip(operands, strides, width)
@@ -144,22 +148,22 @@ def _vector_length(shape: Sequence[int], strides: Sequence[tuple[int, ...]], ope
 _shared: dict[tuple, Any] = {}
 
 
-def _kernel(function: Function, kinds: str, axes: int, count: int, number: type) -> Kernel:
-    key = (function, kinds, axes, count, number)
+def _kernel(function: Function, ways: str, axes: int, count: int, number: type) -> Kernel:
+    key = (function, ways, axes, count, number)
     found = _shared.get(key)
     if found is None:
         found = _shared.setdefault(key, kernel(_with_source(*key)))
     return found
 
 
-def _scalar_function(expression: Expr, inputs: Sequence[str], dtype: np.dtype) -> Function:
-    """The expression as a function of numbers of that dtype; equal ones are one function."""
+def _scalar_function(expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype) -> Function:
+    """The expressions as a function of numbers of that dtype, a tuple if several; equal ones are one function."""
     suffix = "_f32" if dtype == dtypes.float32 else "_f64"
     scope: dict[str, Any] = {"F": dtype.type, "np": np, "div": cuda_math.div}
     numbers = {name: f"x{i}" for i, name in enumerate(inputs)}
     names: dict[int, str] = {}
     lines = []
-    for e in scalar.topological([expression]):
+    for e in scalar.topological(expressions):
         if e.op == "var":
             names[id(e)] = numbers[e.value]
         elif e.op == "const":
@@ -174,10 +178,10 @@ def _scalar_function(expression: Expr, inputs: Sequence[str], dtype: np.dtype) -
             names[id(e)] = f"t{len(names)}"
             lines.append(f"{names[id(e)]} = " + code.format(*[names[id(a)] for a in e.args], m=suffix))
     rest = f"({', '.join(numbers.values())}):\n" + "".join(f"    {line}\n" for line in lines)
-    rest += f"    return {names[id(expression)]}\n"
+    rest += f"    return {', '.join([names[id(e)] for e in expressions])}\n"
     found = _shared.get((dtype, rest))
     if found is None:
-        name = f"{expression.op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
+        name = f"{expressions[-1].op}_{hashlib.sha256(rest.encode()).hexdigest()[:8]}"
         found = _shared.setdefault((dtype, rest), jit(from_source(name, f"def {name}{rest}", scope)))
     return found
 
@@ -186,24 +190,25 @@ def _scalar_function(expression: Expr, inputs: Sequence[str], dtype: np.dtype) -
 _INTEGERS = {"sign": "(({0} > F(0)) - ({0} < F(0)))", "floor": "{0}", "pow": "{0} ** {1}"}
 
 
-def _with_source(function: Function, kinds: str, axes: int, count: int, number: type) -> Callable:
+def _with_source(function: Function, ways: str, axes: int, count: int, number: type) -> Callable:
     """What one thread does: `count` elements in a row, at a place along `axes` axes; 0 where all is one axis.
 
-    Indices are unsigned: signed ones might count from the end. Those that are divided are of 32 bits where they can
-    be, in which a division takes a fraction of the time.
+    Along the last axis an array varies without gaps (v), in steps (g), or stays (s); outputs, capital letters, come
+    first. Indices are unsigned: signed ones might count from the end. Those that are divided are of 32 bits where they
+    can be, in which a division takes a fraction of the time.
     """
     scope: dict[str, Any] = {"f": function, "gpu": gpu, "U": np.uint64, "I": np.int64, "N": number}
     if count > 1:
         scope["load"], scope["store"] = vector.load(count), vector.store(count)
-    arrays = ["out", *[f"in_{k}" for k in range(len(kinds) - 1)]]
+    arrays = _names(ways)
     lines = ["i = gpu.grid(1)"]
     if axes == 0:
         head = f"n, {', '.join(arrays)}"
         lines += [f"at = U(i) * U({count})", f"if at + U({count}) <= U(n):"]
-        lines += _moves(kinds, ["at" if kind == "v" else "0" for kind in kinds], count)
+        lines += _moves(ways, ["0" if way == "s" else "at" for way in ways], count)
         if count > 1:  # what is left at the end
             lines += ["elif at < U(n):", "    for j in range(at, U(n)):"]
-            lines += ["    " + line for line in _moves(kinds, ["j" if kind == "v" else "0" for kind in kinds], 1)]
+            lines += ["    " + line for line in _moves(ways, ["0" if way == "s" else "j" for way in ways], 1)]
     else:
         head = f"n, shape, {', '.join(f'{a}, start_{a}, strides_{a}' for a in arrays)}"
         lines += ["if i < n:", "    rest = N(i)"]
@@ -213,21 +218,32 @@ def _with_source(function: Function, kinds: str, axes: int, count: int, number: 
         for a in arrays:
             steps = [f"I(i{axis}) * strides_{a}[{axis}]" for axis in range(axes)]
             lines.append(f"    at_{a} = U({' + '.join([f'start_{a}', *steps])})")
-        lines += _moves(kinds, [f"at_{a}" for a in arrays], count)
-    name = f"{function.__name__}_{kinds}_{axes}_{count}"
+        lines += _moves(ways, [f"at_{a}" for a in arrays], count)
+    name = f"{function.__name__}_{ways}_{axes}_{count}"
     return from_source(name, f"def {name}({head}):\n" + "".join(f"    {line}\n" for line in lines), scope)
 
 
-def _moves(kinds: str, places: Sequence[str], count: int) -> list[str]:
+def _names(ways: str) -> list[str]:
+    """Of the arrays: ``out``, ``out_1`` and so on, ``in_0`` and so on."""
+    outputs = sum(map(str.isupper, ways))
+    return ["out", *[f"out_{k}" for k in range(1, outputs)], *[f"in_{k}" for k in range(len(ways) - outputs)]]
+
+
+def _moves(ways: str, places: Sequence[str], count: int) -> list[str]:
     """Load, compute and store `count` elements at the places in the arrays, as the body of a block."""
-    lines, values = [], []
-    for k, (kind, place) in enumerate(zip(kinds[1:], places[1:])):
-        if kind == "v" and count > 1:
-            lines.append(f"x{k} = load(in_{k}, {place})")
-            values.append([f"x{k}[{j}]" for j in range(count)])
-        else:
-            lines.append(f"x{k} = in_{k}[{place}]")
-            values.append([f"x{k}"] * count)
-    calls = [f"f({', '.join(v[j] for v in values)})" for j in range(count)]
-    last = f"out[{places[0]}] = {calls[0]}" if count == 1 else f"store(out, {places[0]}, ({', '.join(calls)}))"
-    return [f"    {line}" for line in (*lines, last)]
+    lines: list[str] = []
+    values: list[list[str]] = []  # of each input, one for each element
+    outs: list[tuple[str, str]] = []
+    for way, name, place in zip(ways, _names(ways), places):
+        if way.isupper():
+            outs.append((name, place))
+            continue
+        x = f"x{len(values)}"
+        lines.append(f"{x} = load({name}, {place})" if way == "v" and count > 1 else f"{x} = {name}[{place}]")
+        values.append([f"{x}[{j}]" if way == "v" and count > 1 else x for j in range(count)])
+    lines += [f"y{j} = f({', '.join([v[j] for v in values])})" for j in range(count)]
+    for k, (name, place) in enumerate(outs):
+        results = [f"y{j}[{k}]" if len(outs) > 1 else f"y{j}" for j in range(count)]
+        whole = f"store({name}, {place}, ({', '.join(results)}))"
+        lines.append(whole if count > 1 else f"{name}[{place}] = {results[0]}")
+    return [f"    {line}" for line in lines]

@@ -16,15 +16,14 @@ import numpy as np
 
 from minigrad.axes import canonical
 from minigrad.devices import cuda
-from minigrad.devices.cuda import vector
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.kernels import Function, Kernel, blocks_of, gpu, jit, kernel
+from minigrad.devices.cuda.rows import BLOCK, Moves, lanes_on, moves_of
 from minigrad.devices.cuda.warp import WARP, reducer
 
-_BLOCK = 256  # threads
 _BLOCKS = 256  # wanted, before what is reduced is no longer cut
 _PIECE = 4096  # elements that a piece has at least
-_LONG = 1024  # elements of a row from which a block is on it, and not a warp
+_NEIGHBOURS = 4  # columns of a thread at most, of which it keeps the accumulators
 
 
 class Reduction(NamedTuple):
@@ -66,9 +65,10 @@ def reduce_into(
     if not slots:
         return
     columns = r1 == 1 and k1 > 1
-    wide = _neighbours(x.itemsize, k1) if columns else 1
-    lanes = min(WARP, 1 << (k1 // wide - 1).bit_length()) if columns else WARP if count <= _LONG else _BLOCK
-    tall = _BLOCK // lanes
+    moves = moves_of(k1, x, most=_NEIGHBOURS) if columns else moves_of(r1, x)
+    wide = moves.width if columns else 1
+    lanes = min(WARP, 1 << (k1 // wide - 1).bit_length()) if columns else lanes_on(count)
+    tall = BLOCK // lanes
     rows = min(tall, max(1, r0)) if columns else min(tall, slots)
     blocks = k0 * blocks_of(k1 // wide, lanes) if columns else blocks_of(slots, rows)
     pieces = max(1, min(blocks_of(_BLOCKS, blocks), count // _PIECE))
@@ -76,31 +76,13 @@ def reduce_into(
     parts = [out] if pieces == 1 else [cuda.empty((pieces, slots), np.dtype(t), device) for t in what.dtypes]
     common = (centers, x, factor, slots, count, k1, pieces)
     if columns:
-        aligned = x.pointer % (wide * x.itemsize) == 0
-        made = _columns(what, center is not None, pieces > 1, wide, aligned)
+        made = _columns(what, center is not None, pieces > 1, moves)
         made((blocks, pieces), (lanes, rows), *common, *parts)
     else:
-        width = _width(x, r1)
-        made = _rows(what, center is not None, pieces > 1, r0 > 1, width)
+        made = _rows(what, center is not None, pieces > 1, r0 > 1, moves)
         made((blocks, pieces), (lanes, rows), *common, r0, r1, *parts)
     if pieces > 1:
         _finish(what, center is not None)(blocks_of(slots), cuda.THREADS, out, centers, factor, slots, pieces, *parts)
-
-
-def _width(x: DeviceArray, run: int) -> int:
-    """How many elements of a run a thread can load at a time."""
-    width = vector.BYTES // x.itemsize
-    while width > 1 and (run % width or x.pointer % (width * x.itemsize)):
-        width //= 2
-    return width
-
-
-def _neighbours(itemsize: int, columns: int) -> int:
-    """How many neighbouring columns a thread reads: what 16 bytes hold, up to 4, if they divide the number of all."""
-    width = min(4, vector.BYTES // itemsize)
-    while columns % width:
-        width //= 2
-    return width
 
 
 def _members(form: str, count: int) -> str:
@@ -132,9 +114,10 @@ _ONE = "slot", "values", "center"
 
 
 @cache
-def _rows(what: Reduction, centred: bool, cut: bool, split: bool, width: int) -> Kernel:
+def _rows(what: Reduction, centred: bool, cut: bool, split: bool, moves: Moves) -> Kernel:
     """A warp or a block for each result, and each piece of what is reduced into it."""
     names, write = _results(what, cut)
+    width = moves.width
     at = "((slot // k1 * r0 + place // r1) * k1 + slot % k1) * r1 + place % r1" if split else "slot * count + place"
     if width == 1:
         step = f"values = combine(values, lift(x[{at}], place, center))"
@@ -158,23 +141,24 @@ def _rows(what: Reduction, centred: bool, cut: bool, split: bool, width: int) ->
     values = reduce(values)
     if slot < slots and gpu.threadIdx.x == 0:
         {write}"""
-    return _kernel("rows", source, {**_scope(what), "load": vector.load(width)})
+    return _kernel("rows", source, {**_scope(what), "load": moves.load})
 
 
 @cache
-def _columns(what: Reduction, centred: bool, cut: bool, width: int, aligned: bool) -> Kernel:
+def _columns(what: Reduction, centred: bool, cut: bool, moves: Moves) -> Kernel:
     """A block for neighbouring results: rows of threads take rows of x, and the first one adds up what all found."""
     names, _ = _results(what, cut)
+    width = moves.width
     each, neighbours = range(len(what.dtypes)), range(width)
-    size = width * _BLOCK
+    size = width * BLOCK
 
     def lines(form: str) -> str:
         """A line for each neighbour `n`."""
         return "".join(form.format(n=n) + "\n" for n in neighbours)
 
     shared = "".join(f"    shared_{k} = gpu.shared.array({size}, dtype_{k})\n" for k in each)
-    keep = "".join(f"    shared_{k}[here + {n * _BLOCK}] = values_{n}[{k}]\n" for n in neighbours for k in each)
-    others = _members("shared_{k}[at + {{n}} * " + str(_BLOCK) + "]", len(what.dtypes))
+    keep = "".join(f"    shared_{k}[here + {n * BLOCK}] = values_{n}[{k}]\n" for n in neighbours for k in each)
+    others = _members("shared_{k}[at + {{n}} * " + str(BLOCK) + "]", len(what.dtypes))
     source = f"""def columns(centers, x, factor, slots, count, k1, pieces, {names}):
 {shared}    across = (k1 // {width} + gpu.blockDim.x - 1) // gpu.blockDim.x
     column = (gpu.blockIdx.x % across * gpu.blockDim.x + gpu.threadIdx.x) * {width}
@@ -197,7 +181,7 @@ def _columns(what: Reduction, centred: bool, cut: bool, width: int, aligned: boo
             at = i * gpu.blockDim.x + gpu.threadIdx.x
 {lines(f"            values_{{n}} = combine(values_{{n}}, {others})")}\
 {"".join("        " + _results(what, cut, str(n))[1] for n in neighbours)}"""
-    return _kernel("columns", source, {**_scope(what), "load": vector.moves(width, aligned)[0]})
+    return _kernel("columns", source, {**_scope(what), "load": moves.load})
 
 
 @cache

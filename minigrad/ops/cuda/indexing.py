@@ -5,17 +5,19 @@ An index out of range is reported when values are next copied from that GPU; see
 
 from __future__ import annotations
 
+from functools import cache
 from math import prod
 
 import numpy as np
 
 from minigrad import dtypes, scalar
 from minigrad.devices import cuda
-from minigrad.devices.cuda import faults, gpu
+from minigrad.devices.cuda import Kernel, faults, gpu
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.copies import copy_into, fill
 from minigrad.devices.cuda.faults import report
 from minigrad.devices.cuda.loops import Loop
+from minigrad.devices.cuda.rows import Moves, moves_of
 from minigrad.errors import ArgumentError, IndexRangeError
 from minigrad.ops.arithmetic import where_p
 from minigrad.ops.indexing_gathers import put_p, scatter_add_p, take_p
@@ -55,14 +57,19 @@ def _watched(operation: str, device: int, n: int) -> tuple[DeviceArray, int]:
 # take: out[a, k, c] = x[a, index[k], c]
 
 
-@cuda.kernel
-def _take(out, x, index, n, count, inner, words, number):
-    i = gpu.grid(1)
-    if i < out.size:
-        k = i // inner % count
-        at = _inside(index[k], n, words, number)
-        if at >= 0:
-            out[i] = x[(i // inner // count * n + at) * inner + i % inner]
+@cache
+def _take(moves: Moves) -> Kernel:
+    width, load, store = moves
+
+    def take(out, x, index, n, count, inner, words, number):
+        i = gpu.grid(1) * width
+        if i < out.size:
+            k = i // inner % count
+            at = _inside(index[k], n, words, number)
+            if at >= 0:
+                store(out, i, load(x, (i // inner // count * n + at) * inner + i % inner))
+
+    return cuda.kernel(take)
 
 
 @take_p.kernel("cuda")
@@ -70,7 +77,8 @@ def _(out, x, index, *, axis):
     n, inner = x.shape[axis], prod(x.shape[axis + 1 :])
     x, index = cuda.contiguous(x), cuda.contiguous(index)
     words = _watched("take", out.lease.stream.device, n)
-    _take(cuda.blocks_of(out.size), cuda.THREADS, out, x, index, n, index.size, inner, *words)
+    moves = moves_of(inner, out, x)
+    _take(moves)(cuda.blocks_of(out.size // moves.width), cuda.THREADS, out, x, index, n, index.size, inner, *words)
 
 
 # scatter_add: a thread owns some places of one column, and adds to them in the order of the index, always the same.
@@ -157,16 +165,21 @@ def _(out, index, *, length):
     _is_last(cuda.blocks_of(index.size), cuda.THREADS, out, last, index)
 
 
-@cuda.kernel
-def _put(out, x, values, last, n, count, inner, step):
-    i = gpu.grid(1)
-    if i < out.size:
-        at = i // inner % n
-        k = last[at]
-        if k < 0:
-            out[i] = x[i]
-        else:
-            out[i] = values[((i // inner // n * count + k) * inner + i % inner) * step]
+@cache
+def _put(moves: Moves) -> Kernel:
+    width, load, store = moves
+
+    def put(out, x, values, last, n, count, inner, step):
+        i = gpu.grid(1) * width
+        if i < out.size:
+            at = i // inner % n
+            k = last[at]
+            if k < 0:
+                store(out, i, load(x, i))
+            else:
+                store(out, i, load(values, ((i // inner // n * count + k) * inner + i % inner) * step))
+
+    return cuda.kernel(put)
 
 
 @put_p.kernel("cuda")
@@ -178,7 +191,9 @@ def _(out, x, index, values, *, axis):
     if not values.size:
         copy_into(out, x)
         return
-    _put(cuda.blocks_of(out.size), cuda.THREADS, out, x, values, last, n, index.size, inner, step)
+    moves = moves_of(inner if step else 1, out, x, values)
+    blocks = cuda.blocks_of(out.size // moves.width)
+    _put(moves)(blocks, cuda.THREADS, out, x, values, last, n, index.size, inner, step)
 
 
 @cuda.kernel

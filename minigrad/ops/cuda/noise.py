@@ -18,7 +18,7 @@ from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Kernel, gpu
 from minigrad.devices.cuda.math import times_f32, times_f64
 from minigrad.devices.cuda.vector import moves
-from minigrad.devices.philox_cpu import _high_product, _joined, _normals32, _normals64, _truncated, _words
+from minigrad.devices.philox_cpu import _integer, _joined, _normals32, _normals64, _truncated, _words, permute
 from minigrad.ops.generator import advance_p
 from minigrad.ops.masking import _keeping, dropout_p
 from minigrad.ops.noise import (
@@ -128,17 +128,13 @@ def _(out, start, *, shape, mean, std, low, high, dtype):
     _fill(out, start, _truncated_normal, 2, *map(float, _limits(mean, std, low, high)))
 
 
-def _integer(w0, w1, w2, w3, minimum, span):
-    upper = _joined(w0, w1)
-    low_part = upper * span
-    total = low_part + _high_product(_joined(w2, w3), span)
-    picked = _high_product(upper, span) + (np.uint64(1) if total < low_part else np.uint64(0))
-    return (minimum + (upper if span == np.uint64(0) else picked),)
+def _one_integer(w0, w1, w2, w3, minimum, span):
+    return (_integer(w0, w1, w2, w3, minimum, span),)
 
 
 @random_integers_p.kernel("cuda")
 def _(out, start, *, shape, low, high, dtype):
-    _fill(out, start, _integer, 1, np.uint64(low % 2**64), np.uint64((high - low) % 2**64))
+    _fill(out, start, _one_integer, 1, np.uint64(low % 2**64), np.uint64((high - low) % 2**64))
 
 
 def _below(w0, w1, w2, w3, threshold):
@@ -153,16 +149,7 @@ def _(out, start, *, shape, p):
 @cuda.kernel
 def _permute(out, start):
     """One thread: each step needs what the one before it left."""
-    for b in range((out.size + 1) // 2):
-        w0, w1, w2, w3 = _words(start[0], start[1] + np.uint64(b))
-        i = 2 * b
-        j = np.int64(_high_product(_joined(w0, w1), np.uint64(i + 1)))
-        out[i] = out[j]
-        out[j] = i
-        if i + 1 < out.size:
-            j = np.int64(_high_product(_joined(w2, w3), np.uint64(i + 2)))
-            out[i + 1] = out[j]
-            out[j] = i + 1
+    permute(out, start)
 
 
 @random_permutation_p.kernel("cuda")

@@ -34,7 +34,7 @@ def _around(at, axis):
 
 
 @cuda.jit
-def _element(i, height, width, channels):
+def element(i, height, width, channels):
     """Image, row, column and channel of the element i."""
     return i // channels // width // height, i // channels // width % height, i // channels % width, i % channels
 
@@ -43,7 +43,7 @@ def _element(i, height, width, channels):
 def _largest(out, places, x, rows, columns, channels):
     i = gpu.grid(1)
     if i < out.size:
-        image, row, column, c = _element(i, rows[1], columns[1], channels)
+        image, row, column, c = element(i, rows[1], columns[1], channels)
         top, bottom, above = _window(row, rows)
         left, right, before = _window(column, columns)
         found, at = x[((image * rows[0] + top) * columns[0] + left) * channels + c], (top, left)
@@ -66,7 +66,7 @@ def _(out, x, **params):
 def _pick(out, x, places, rows, columns, channels):
     i = gpu.grid(1)
     if i < out.size:
-        image, row, column, c = _element(i, rows[1], columns[1], channels)
+        image, row, column, c = element(i, rows[1], columns[1], channels)
         place = np.int64(places[i])
         y = row * rows[3] - rows[4] + place // columns[2]
         z = column * columns[3] - columns[4] + place % columns[2]
@@ -87,7 +87,7 @@ def _gather(dtype: np.dtype) -> Kernel:
     def gather(out, x, rows, columns, channels, mean):
         i = gpu.grid(1)
         if i < out.size:
-            image, row, column, c = _element(i, rows[1], columns[1], channels)
+            image, row, column, c = element(i, rows[1], columns[1], channels)
             top, bottom, _ = _window(row, rows)
             left, right, _ = _window(column, columns)
             total = kind(0)
@@ -114,7 +114,7 @@ def _place(dtype: np.dtype) -> Kernel:
     def place(out, ct, places, rows, columns, channels):
         i = gpu.grid(1)
         if i < out.size:
-            image, y, z, c = _element(i, rows[0], columns[0], channels)
+            image, y, z, c = element(i, rows[0], columns[0], channels)
             top, bottom = _around(y, rows)
             left, right = _around(z, columns)
             total = kind(0)
@@ -141,7 +141,7 @@ def _spread(dtype: np.dtype) -> Kernel:
     def spread(out, ct, rows, columns, channels, mean):
         i = gpu.grid(1)
         if i < out.size:
-            image, y, z, c = _element(i, rows[0], columns[0], channels)
+            image, y, z, c = element(i, rows[0], columns[0], channels)
             top, bottom = _around(y, rows)
             left, right = _around(z, columns)
             total = kind(0)

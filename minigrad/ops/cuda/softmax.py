@@ -1,12 +1,13 @@
 """CUDA kernels of softmax and what goes with it: a warp or a block for each row, which it reads twice.
 
 The first reading finds the largest x and the sum of exp(x − largest) at once, from pairs that are combined in a tree.
+Neighbours are moved 16 bytes at a time, where the rows allow it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -18,7 +19,8 @@ from minigrad.devices.cuda import DeviceArray, Kernel, faults, gpu
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.copies import fill
 from minigrad.devices.cuda.faults import report
-from minigrad.devices.cuda.warp import WARP, reducer
+from minigrad.devices.cuda.rows import Moves, each, grid_over, moves_of
+from minigrad.devices.cuda.warp import reducer
 from minigrad.errors import DTypeError, IndexRangeError
 from minigrad.ops.cross_entropy import (
     soft_cross_entropy_grad_p,
@@ -28,80 +30,113 @@ from minigrad.ops.cross_entropy import (
 )
 from minigrad.ops.softmax import log_softmax_p, logsumexp_p, softmax_grad_p, softmax_p
 
-_BLOCK = 256  # threads
-_LONG = 1024  # elements of a row from which a block is on it, and not a warp
+
+@cuda.jit
+def _row():
+    return gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
 
 
 class _Rows:
-    """What the kernels for one dtype share: functions of that precision, and reductions over a row's threads."""
+    """What the kernels for one dtype and width share: functions of that precision, and what is found of a whole row."""
 
-    def __init__(self, dtype: np.dtype):
+    def __init__(self, dtype: np.dtype, moves: Moves):
         if not dtypes.has_kernels(dtype):
             raise DTypeError(f"cuda: softmax and cross-entropy take real floats of at most 64 bits, got {dtype}")
         kind: Any = dtype.type
         suffix = "_f32" if dtype == dtypes.float32 else "_f64"
         exp = getattr(cuda_math, f"exp{suffix}")
         infinity, zero, one, nan = kind(np.inf), kind(0), kind(1), kind(np.nan)
+        width, load, _ = moves
+
+        @cuda.jit
+        def larger(a, b):
+            return b if b > a or b != b else a
+
+        @cuda.jit
+        def share(x, largest):
+            """exp(x − largest). Equal ones, infinite ones too, need no exponential."""
+            return one if x == largest else exp(x - largest)
 
         @cuda.jit
         def merge(a, b):
-            """(largest, Σ exp(x − largest)) of both. Equal ones, infinite ones too, need no exponential."""
-            largest = b[0] if b[0] > a[0] or b[0] != b[0] else a[0]
-            first = a[1] if a[0] == largest else a[1] * exp(a[0] - largest)
-            second = b[1] if b[0] == largest else b[1] * exp(b[0] - largest)
-            return largest, first + second
+            """(largest, Σ exp(x − largest)) of both."""
+            largest = larger(a[0], b[0])
+            return largest, a[1] * share(a[0], largest) + b[1] * share(b[0], largest)
+
+        @cuda.jit
+        def lifted(values):
+            """The same of neighbours."""
+            largest = kind(values[0])
+            for k in range(1, width):
+                largest = larger(largest, kind(values[k]))
+            total = zero
+            for k in range(width):
+                total += share(kind(values[k]), largest)
+            return largest, total
 
         @cuda.jit
         def add(a, b):
             return (a[0] + b[0],)
 
         reduce = reducer(merge, (-np.inf, 0), (kind, kind))
-        total = reducer(add, (0,), (kind,))
 
         @cuda.jit
         def whole(x, row, rows, n):
             """(largest, Σ exp(x − largest)) of a row, in all its threads; the sum is NaN for a largest of +∞."""
             values = (-infinity, zero)
             if row < rows:
-                for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                    values = merge(values, (x[row * n + j], one))
+                for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                    values = merge(values, lifted(load(x, row * n + j)))
             values = reduce(values)
             return values[0], (nan if values[0] == infinity else values[1])
 
-        self.exp, self.log, self.whole, self.total = exp, getattr(cuda_math, f"log{suffix}"), whole, total
-        self.zero, self.infinity = zero, infinity
+        self.kind, self.zero, self.infinity, self.moves = kind, zero, infinity, moves
+        self.exp, self.log, self.whole = exp, getattr(cuda_math, f"log{suffix}"), whole
+        self.total = reducer(add, (0,), (kind,))
 
+    def each(self, function: Callable, head: str, arguments: str) -> Any:
+        """A function of neighbours, of one of each."""
+        return each(function.__name__, cuda.jit(function), head, arguments, self.moves.width)
 
-_rows = lru_cache(maxsize=None)(_Rows)
+    def shares(self) -> Any:
+        """``shares(x, largest, total)``: the softmax of neighbours."""
+        exp = self.exp
+
+        def share(x, largest, total):
+            return exp(x - largest) / total
+
+        return self.each(share, "x, largest, total", "x[{k}], largest, total")
 
 
 def _over_rows(make: Callable[[_Rows], Callable]) -> Callable[..., None]:
-    """What runs, for the dtype of its second array, the kernel ``body(row, rows, n, *arrays)`` that `make` makes."""
+    """What runs, for the dtype of its second array, the kernel ``body(rows, n, *arrays)`` that `make` makes.
+
+    Arrays with an element for each of the rows' are moved as wide as all of these allow.
+    """
 
     @cache
-    def made(dtype: np.dtype) -> Kernel:
-        return cuda.kernel(make(_rows(dtype)))
+    def made(dtype: np.dtype, moves: Moves) -> Kernel:
+        return cuda.kernel(make(_Rows(dtype, moves)))
 
     def run(*arguments: Any, shape: tuple[int, ...]) -> None:
         n, rows = shape[-1], prod(shape[:-1])
-        lanes = WARP if n <= _LONG else _BLOCK
-        tall = max(1, min(_BLOCK // lanes, rows))
         packed = [cuda.contiguous(a) if isinstance(a, DeviceArray) else a for a in arguments]
-        made(dtypes.arithmetic(arguments[1].dtype))(cuda.blocks_of(rows, tall), (lanes, tall), rows, n, *packed)
+        moves = moves_of(n, *[a for a in packed if isinstance(a, DeviceArray) and a.shape == shape])
+        made(dtypes.arithmetic(arguments[1].dtype), moves)(*grid_over(rows, n), rows, n, *packed)
 
     return run
 
 
 @_over_rows
 def _softmax(r):
-    whole, exp = r.whole, r.exp
+    whole, shares, (width, load, store) = r.whole, r.shares(), r.moves
 
     def softmax(rows, n, out, x):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        row = _row()
         largest, total = whole(x, row, rows, n)
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                out[row * n + j] = exp(x[row * n + j] - largest) / total
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                store(out, row * n + j, shares(load(x, row * n + j), largest, total))
 
     return softmax
 
@@ -113,15 +148,20 @@ def _(out, x):
 
 @_over_rows
 def _log_softmax(r):
-    whole, log = r.whole, r.log
+    whole, log, (width, load, store) = r.whole, r.log, r.moves
+
+    def logarithm(x, largest, shift):
+        return (x - largest) - shift
+
+    logarithms = r.each(logarithm, "x, largest, shift", "x[{k}], largest, shift")
 
     def log_softmax(rows, n, out, x):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        row = _row()
         largest, total = whole(x, row, rows, n)
         if row < rows:
             shift = log(total)
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                out[row * n + j] = (x[row * n + j] - largest) - shift
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                store(out, row * n + j, logarithms(load(x, row * n + j), largest, shift))
 
     return log_softmax
 
@@ -136,7 +176,7 @@ def _logsumexp(r):
     whole, log, infinity = r.whole, r.log, r.infinity
 
     def logsumexp(rows, n, out, x):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        row = _row()
         largest, total = whole(x, row, rows, n)
         if row < rows and gpu.threadIdx.x == 0:
             out[row] = largest if largest == infinity or largest == -infinity else largest + log(total)
@@ -154,18 +194,25 @@ def _(out, x):
 
 @_over_rows
 def _softmax_grad(r):
-    total, zero = r.total, r.zero
+    sum_of, kind, zero, (width, load, store) = r.total, r.kind, r.zero, r.moves
+
+    def slope(ct, y, total):
+        return y * (ct - total)
+
+    slopes = r.each(slope, "ct, y, total", "ct[{k}], y[{k}], total")
 
     def softmax_grad(rows, n, out, ct, y):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-        values = (zero,)
+        row = _row()
+        total = zero
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                values = (values[0] + ct[row * n + j] * y[row * n + j],)
-        values = total(values)
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                given, shares = load(ct, row * n + j), load(y, row * n + j)
+                for k in range(width):
+                    total += kind(given[k]) * kind(shares[k])
+        total = sum_of((total,))[0]
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                out[row * n + j] = y[row * n + j] * (ct[row * n + j] - values[0])
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                store(out, row * n + j, slopes(load(ct, row * n + j), load(y, row * n + j), total))
 
     return softmax_grad
 
@@ -190,14 +237,14 @@ def _watched(operation: str, device: int, classes: int) -> tuple[DeviceArray, in
 
 @_over_rows
 def _cross_entropy(r):
-    whole, exp, log = r.whole, r.exp, r.log
+    whole, shares, log, (width, load, store) = r.whole, r.shares(), r.log, r.moves
 
     def cross_entropy(rows, n, loss, logits, labels, probabilities, words, number):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        row = _row()
         largest, total = whole(logits, row, rows, n)
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                probabilities[row * n + j] = exp(logits[row * n + j] - largest) / total
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                store(probabilities, row * n + j, shares(load(logits, row * n + j), largest, total))
             if gpu.threadIdx.x == 0:
                 label = np.int64(labels[row])
                 if label >= 0 and label < n:
@@ -215,25 +262,37 @@ def _(out, logits, labels):
     _cross_entropy(loss, logits, labels, probabilities, *words, shape=logits.shape)
 
 
-@cuda.kernel
-def _cross_entropy_grad(out, ct, probabilities, labels, n, one, words, number):
-    i = gpu.grid(1)
-    if i < out.size:
-        row = i // n
-        label = np.int64(labels[row])
-        if label < 0 or label >= n:
-            report(words, number, label)
-        p = probabilities[i]
-        out[i] = ct[row] * (p - one if label == i % n else p)
+@cache
+def _cross_entropy_grad(dtype: np.dtype, moves: Moves) -> Kernel:
+    """A thread for neighbours in a row."""
+    one, zero = dtype.type(1), dtype.type(0)
+    width, load, store = moves
+
+    def slope(p, ct, own):
+        return ct * (p - (one if own else zero))
+
+    slopes = each("slope", cuda.jit(slope), "p, ct, place", "p[{k}], ct, place == {k}", width)
+
+    def cross_entropy_grad(out, ct, probabilities, labels, n, words, number):
+        at = gpu.grid(1) * width
+        if at < out.size:
+            row = at // n
+            label = np.int64(labels[row])
+            if label < 0 or label >= n:
+                report(words, number, label)
+            store(out, at, slopes(load(probabilities, at), ct[row], label - at % n))
+
+    return cuda.kernel(cross_entropy_grad)
 
 
 @softmax_cross_entropy_grad_p.kernel("cuda")
 def _(out, ct, probabilities, labels):
     n = out.shape[-1]
     words = _watched("softmax_cross_entropy_grad", out.lease.stream.device, n)
-    arrays = [cuda.contiguous(a) for a in (ct, probabilities, labels)]
-    one = dtypes.arithmetic(out.dtype).type(1)
-    _cross_entropy_grad(cuda.blocks_of(out.size), cuda.THREADS, out, *arrays, n, one, *words)
+    ct, probabilities, labels = (cuda.contiguous(a) for a in (ct, probabilities, labels))
+    moves = moves_of(n, out, probabilities)
+    made = _cross_entropy_grad(dtypes.arithmetic(out.dtype), moves)
+    made(cuda.blocks_of(out.size // moves.width), cuda.THREADS, out, ct, probabilities, labels, n, *words)
 
 
 # Cross-entropy with probabilities for labels
@@ -241,21 +300,24 @@ def _(out, ct, probabilities, labels):
 
 @_over_rows
 def _soft_cross_entropy(r):
-    whole, exp, log, sum_of, zero = r.whole, r.exp, r.log, r.total, r.zero
+    whole, shares, log, sum_of = r.whole, r.shares(), r.log, r.total
+    kind, zero, (width, load, store) = r.kind, r.zero, r.moves
 
     def soft_cross_entropy(rows, n, loss, logits, targets, probabilities):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        row = _row()
         largest, total = whole(logits, row, rows, n)
-        values = (zero,)
+        lost = zero
         if row < rows:
             shift = log(total)
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                x, t = logits[row * n + j] - largest, targets[row * n + j]
-                probabilities[row * n + j] = exp(x) / total
-                values = (values[0] + (zero if t == 0 else t * (shift - x)),)
-        values = sum_of(values)
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                x, t = load(logits, row * n + j), load(targets, row * n + j)
+                store(probabilities, row * n + j, shares(x, largest, total))
+                for k in range(width):
+                    target = kind(t[k])
+                    lost += zero if target == zero else target * (shift - (kind(x[k]) - largest))
+        lost = sum_of((lost,))[0]
         if row < rows and gpu.threadIdx.x == 0:
-            loss[row] = values[0]
+            loss[row] = lost
 
     return soft_cross_entropy
 
@@ -268,18 +330,26 @@ def _(out, logits, targets):
 
 @_over_rows
 def _soft_cross_entropy_grad(r):
-    sum_of, zero = r.total, r.zero
+    sum_of, kind, zero, (width, load, store) = r.total, r.kind, r.zero, r.moves
+
+    def slope(p, t, ct, total):
+        return ct * (p * total - t)
+
+    slopes = r.each(slope, "p, t, ct, total", "p[{k}], t[{k}], ct, total")
 
     def soft_cross_entropy_grad(rows, n, out, ct, probabilities, targets):
-        row = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-        values = (zero,)
+        row = _row()
+        total = zero
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                values = (values[0] + targets[row * n + j],)
-        values = sum_of(values)
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                t = load(targets, row * n + j)
+                for k in range(width):
+                    total += kind(t[k])
+        total = sum_of((total,))[0]
         if row < rows:
-            for j in range(gpu.threadIdx.x, n, gpu.blockDim.x):
-                out[row * n + j] = ct[row] * (probabilities[row * n + j] * values[0] - targets[row * n + j])
+            for j in range(width * gpu.threadIdx.x, n, width * gpu.blockDim.x):
+                p, t = load(probabilities, row * n + j), load(targets, row * n + j)
+                store(out, row * n + j, slopes(p, t, ct[row], total))
 
     return soft_cross_entropy_grad
 

@@ -12,6 +12,7 @@ from minigrad.devices import cuda
 from minigrad.devices.cuda import DeviceArray, Function, Kernel, gpu
 from minigrad.errors import DTypeError
 from minigrad.ops import windows
+from minigrad.ops.cuda.pooling import element
 from minigrad.ops.upsampling import bilinear_grad_p, bilinear_p
 
 
@@ -35,8 +36,7 @@ def _interpolate(dtype: np.dtype) -> Kernel:
     def interpolate(out, x, h, w, channels, a, b):
         i = gpu.grid(1)
         if i < out.size:
-            c, column, row = i % channels, i // channels % (w * b), i // channels // (w * b) % (h * a)
-            image = i // channels // (w * b) // (h * a)
+            image, row, column, c = element(i, h * a, w * b, channels)
             top, bottom, down = between(row, h, a)
             left, right, along = between(column, w, b)
             above, below = (image * h + top) * w, (image * h + bottom) * w
@@ -78,8 +78,7 @@ def _interpolate_back(dtype: np.dtype) -> Kernel:
     def interpolate_back(out, ct, h, w, channels, a, b):
         i = gpu.grid(1)
         if i < out.size:
-            c, column, row = i % channels, i // channels % w, i // channels // w % h
-            image = i // channels // w // h
+            image, row, column, c = element(i, h, w, channels)
             top, bottom = _reach(row, h, a)
             left, right = _reach(column, w, b)
             total = zero
