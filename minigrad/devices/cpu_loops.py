@@ -137,6 +137,12 @@ def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
     """There is nothing to fill."""
 
 
+#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
+MOST_COMPARISONS = 8
+
+#: Operations in one loop, beyond which registers run out.
+MOST_OPERATIONS = 48
+
 _MOST_SHAPES = 4096  # remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
 
@@ -174,6 +180,22 @@ def layout(
     axis (``v``) or stays (``s``), that axis's length, the lengths of the axes before it and each operand's strides
     over those; None for both if there is none.
     """
+    merged = [(n, column) for n, _, column in merged_axes(shape, operands, [False] * len(shape))]
+    inner, last = merged.pop() if merged else (1, (0,) * len(operands))
+    kinds = "".join(["v" if step else "s" for step in last])
+    if not merged:
+        return kinds, inner, None, None
+    outer = np.array([n for n, _ in merged], np.int64)
+    return kinds, inner, outer, np.array([column for _, column in merged], np.int64)
+
+
+def merged_axes(
+    shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], marks: Sequence[bool]
+) -> list[tuple[int, bool, tuple[int, ...]]]:
+    """Length, mark and each operand's stride of the axes of `shape`, those merged that all walk alike.
+
+    Operands are contiguous and broadcast to `shape`; axes of length 1 are left out, and marks are not mixed.
+    """
     steps = []
     for operand in operands:
         padded = (1,) * (len(shape) - len(operand)) + operand
@@ -182,20 +204,15 @@ def layout(
             row.append(0 if n == 1 else stride)
             stride *= n
         steps.append(row[::-1])
-    merged: list[tuple[int, tuple[int, ...]]] = []
-    for n, column in zip(shape, zip(*steps)):
+    merged: list[tuple[int, bool, tuple[int, ...]]] = []
+    for n, mark, column in zip(shape, marks, zip(*steps)):
         if n == 1:
             continue
-        if merged and all(before == here * n for before, here in zip(merged[-1][1], column)):
-            merged[-1] = (merged[-1][0] * n, column)
+        if merged and merged[-1][1] == mark and all(a == b * n for a, b in zip(merged[-1][2], column)):
+            merged[-1] = (merged[-1][0] * n, mark, column)
         else:
-            merged.append((n, column))
-    inner, last = merged.pop() if merged else (1, (0,) * len(operands))
-    kinds = "".join(["v" if step else "s" for step in last])
-    if not merged:
-        return kinds, inner, None, None
-    outer = np.array([n for n, _ in merged], np.int64)
-    return kinds, inner, outer, np.array([column for _, column in merged], np.int64)
+            merged.append((n, mark, column))
+    return merged
 
 
 def source_of(

@@ -23,12 +23,6 @@ from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
 from minigrad.scalar import Expr
 
-#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
-MOST_COMPARISONS = 8
-
-#: Operations in one loop, beyond which registers run out.
-MOST_OPERATIONS = 48
-
 _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
 
 
@@ -128,7 +122,7 @@ def _fits(group: _Group, other: _Group) -> bool:
     loops = [call for call in calls if not _is_product(call)]
     reads = {v for call in loops for v in call.inputs if v is not None} - group.made - other.made
     operations = sum(map(_operations, loops))
-    return _comparisons(1, reads) <= MOST_COMPARISONS and operations <= MOST_OPERATIONS
+    return _comparisons(1, reads) <= cpu_loops.MOST_COMPARISONS and operations <= cpu_loops.MOST_OPERATIONS
 
 
 def _comparisons(outputs: int, reads: Iterable[Value]) -> int:
@@ -194,13 +188,13 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
                 known[v] = scalar.variable(f"in_{len(inputs) + (product is not None)}")
                 inputs.append(v)
             mapping[name] = known[v]
-        known[call.outputs[0]] = _substituted(call.primitive.expression, mapping)  # type: ignore[attr-defined]
+        known[call.outputs[0]] = scalar.with_values(call.primitive.expression, mapping)  # type: ignore[attr-defined]
     outputs = [
         call.outputs[0]
         for call in calls
         if call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ()))
     ]
-    if _comparisons(len(outputs), inputs) > MOST_COMPARISONS:
+    if _comparisons(len(outputs), inputs) > cpu_loops.MOST_COMPARISONS:
         return None
     names = [call.primitive.name for call in calls]
     primitive: Any = Fused([known[v] for v in outputs], names)
@@ -213,14 +207,3 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     made = Call(primitive, inputs, {}, calls[-1].where)  # type: ignore[arg-type]
     made.outputs = outputs
     return made
-
-
-def _substituted(expression: Expr, values: dict[str, Expr]) -> Expr:
-    """The expression with its variables replaced, all at once."""
-    known: dict[int, Expr] = {}
-    for e in scalar.topological([expression]):
-        if e.op == "var":
-            known[id(e)] = values[e.value]
-        else:
-            known[id(e)] = Expr(e.op, tuple([known[id(a)] for a in e.args]), e.value) if e.args else e
-    return known[id(expression)]
