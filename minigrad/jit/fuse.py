@@ -6,7 +6,8 @@ stood; of its values only those are stored that something else needs. Loops are 
 functions, as those of single calls are. Rounding may differ, as the compiler joins products and sums over the whole.
 
 A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
-derivative, are applied to each block of the product right after it was computed.
+derivative, are applied to each block of the product right after it was computed. It may end with sums over axes, all
+over the same, of what it makes: elements are summed as they are computed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from minigrad import dtypes, scalar
 from minigrad.devices import blas, cpu_loops
 from minigrad.elementwise import Elementwise
 from minigrad.jit.fused import Fused, FusedProduct
+from minigrad.jit.fused_sums import FusedSums
 from minigrad.jit.trace import Call, Value
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
+from minigrad.ops.reductions_sums import summed_axes
 from minigrad.scalar import Expr
 
 _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
@@ -40,31 +43,30 @@ def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
         while v is not None:
             at_end.add(v)
             v = v.base
+    place = {call: i for i, call in enumerate(calls)}
     joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
     for group in groups:
-        for members in _attempts(group.calls):
-            made = _join(members, uses, at_end)
+        members = sorted(group.calls, key=place.__getitem__)
+        while len(members) > 1:  # as many of the first ones as can be one loop, and then the same of the rest
+            sizes = range(len(members), 1, -1)
+            made = next((m for n in sizes if (m := _join(members[:n], uses, at_end)) is not None), None)
+            size = 1 if made is None else len(made.primitive.members)  # type: ignore[attr-defined]
             if made is not None:
-                joined.update(dict.fromkeys(members))
-                joined[members[-1]] = made
-                break
+                joined.update(dict.fromkeys(members[:size]))
+                joined[members[size - 1]] = made
+            members = members[size:]
     result = [made for call in calls if (made := joined.get(call, call)) is not None]
     return result, len(calls) - len(result)
-
-
-def _attempts(calls: list[Call]) -> list[list[Call]]:
-    """The members of a group, and those without a product: what may become one call."""
-    without = [call for call in calls if not _is_product(call)]
-    return [members for members in ((calls, without) if len(without) < len(calls) else (calls,)) if len(members) > 1]
 
 
 class _Group:
     """Calls that may become one."""
 
-    __slots__ = ("calls", "closed", "made", "reads")
+    __slots__ = ("axes", "calls", "closed", "made", "reads")
 
     def __init__(self, call: Call):
         self.calls = [call]
+        self.axes: tuple[int, ...] | None = None  # over which sums are taken of what it makes
         self.made = set(call.outputs)
         self.reads = {v for v in call.inputs if v is not None}
         self.closed = False  # something that stays outside has used its values, or changed what it reads
@@ -77,6 +79,10 @@ def _groups(calls: list[Call]) -> list[_Group]:
     for call in calls:
         joins = _is_elementwise(call)
         if not (joins or _is_product(call)):
+            group = of.get(call.inputs[0]) if len(call.inputs) == 1 else None  # type: ignore[arg-type]
+            if group is not None and _sums_up(group, call):
+                of[call.outputs[0]] = group
+                continue
             for v in call.inputs:
                 if v is not None and v.root in of:
                     of[v.root].closed = True
@@ -103,6 +109,20 @@ def _groups(calls: list[Call]) -> list[_Group]:
     return list(groups)
 
 
+def _sums_up(group: _Group, call: Call) -> bool:
+    """Whether a call sums what a group makes, which it is a part of from now on."""
+    (x,) = call.inputs
+    assert x is not None
+    summed = summed_axes(call.primitive, x.abstract, call.params)
+    if summed is None or not summed[0] or x not in group.made or not x.size:
+        return False
+    if group.closed or group.axes not in (None, summed[0]) or any(map(_is_product, group.calls)):
+        return False
+    group.calls.append(call)
+    group.axes = summed[0]
+    return True
+
+
 def _merged(one: _Group, other: _Group) -> _Group:
     """Both, the calls in an order in which values are made before they are used."""
     one.calls += [call for call in other.calls if call not in one.calls]
@@ -114,7 +134,7 @@ def _merged(one: _Group, other: _Group) -> _Group:
 def _fits(group: _Group, other: _Group) -> bool:
     """Whether two groups can be one loop that is still vectorized, if it stores no more than one value."""
     one, two = group.calls[0].outputs[0], other.calls[0].outputs[0]
-    if one.shape != two.shape or one.dtype != two.dtype:
+    if one.shape != two.shape or one.dtype != two.dtype or group.axes is not None or other.axes is not None:
         return False
     calls = (*group.calls, *other.calls)
     if sum(map(_is_product, calls)) > 1:
@@ -170,19 +190,33 @@ def _is_contiguous(v: Value) -> bool:
     return v.kind != "constant" or cpu_loops.without_repeats(v.source).flags.c_contiguous
 
 
+def _plain_shape(v: Value) -> tuple[int, ...] | None:
+    """The shape of a value without what it repeats, as `cpu_loops.without_repeats` finds it; None if that is open."""
+    if v.kind == "constant":
+        return cpu_loops.without_repeats(v.source).shape
+    if v.base is None or v.kind != "result":
+        return v.shape
+    call = v.source[0]
+    inner = _plain_shape(call.inputs[0])
+    if inner is None or call.primitive.name == "mg::identity":
+        return inner
+    if call.primitive.name == "mg::broadcast_to":
+        return (1,) * (len(v.shape) - len(inner)) + inner
+    return v.shape if inner == call.inputs[0].shape else None
+
+
 def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) -> Call | None:
-    """One call for several; None if too many values would have to be stored for the loop to be vectorized."""
+    """One call for several; None if the loop would not be vectorized."""
     members = set(calls)
     product = next(filter(_is_product, calls), None)
     inputs: list[Value] = []
     known: dict[Value, Expr] = {}
     if product is not None:
         known[product.outputs[0]] = scalar.variable("in_0")
-    for call in calls:
-        if call is product:
-            continue
+    loops = [call for call in calls if _is_elementwise(call)]
+    for call in loops:
         mapping = {}
-        for name, v in zip(call.primitive.inputs, call.inputs):
+        for name, v in zip(call.primitive.inputs, call.inputs):  # type: ignore[attr-defined]
             assert v is not None
             if v not in known:
                 known[v] = scalar.variable(f"in_{len(inputs) + (product is not None)}")
@@ -192,18 +226,45 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     outputs = [
         call.outputs[0]
         for call in calls
-        if call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ()))
+        if call.outputs[0] in known
+        and (call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ())))
     ]
-    if _comparisons(len(outputs), inputs) > cpu_loops.MOST_COMPARISONS:
-        return None
     names = [call.primitive.name for call in calls]
-    primitive: Any = Fused([known[v] for v in outputs], names)
-    if product is not None:
+    expressions = [known[v] for v in outputs]
+    sums = [call for call in calls if call not in loops and call is not product]
+    primitive: Any
+    if sums:
+        primitive = _summed(sums, known, expressions, names, inputs)
+        outputs = [*[call.outputs[0] for call in sums], *outputs]
+    elif _comparisons(len(outputs), inputs) > cpu_loops.MOST_COMPARISONS:
+        return None
+    elif product is not None:
         if not all(FusedProduct.takes(outputs[0].shape, v) for v in inputs):
             return None
         outputs.sort(key=lambda v: v is not product.outputs[0])
         primitive = FusedProduct([known[v] for v in outputs], names, product.params)
         inputs = [*product.inputs, *inputs]  # type: ignore[list-item]
+    else:
+        primitive = Fused(expressions, names)
+    if primitive is None:
+        return None
     made = Call(primitive, inputs, {}, calls[-1].where)  # type: ignore[arg-type]
     made.outputs = outputs
     return made
+
+
+def _summed(
+    sums: list[Call], known: dict[Value, Expr], stored: list[Expr], names: list[str], inputs: list[Value]
+) -> FusedSums | None:
+    """What sums values that are known as expressions of the inputs, and stores others."""
+    found, divisors = [], []
+    for call in sums:
+        (x,) = call.inputs
+        assert x is not None
+        axes, divisor = summed_axes(call.primitive, x.abstract, call.params)  # type: ignore[misc]
+        found.append(known[x])
+        divisors.append(divisor)
+    shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
+    if len(shapes) < len(inputs) or not FusedSums.takes(found, stored, x.shape, axes, shapes):
+        return None
+    return FusedSums(found, stored, names, divisors, x.shape, x.dtype, axes, shapes)

@@ -12,6 +12,7 @@ from minigrad.devices import blas, cpu, cpu_loops
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.trace import Value
 from minigrad.ops import linalg_cpu
+from minigrad.primitive import Abstract
 from minigrad.scalar import Expr
 
 
@@ -21,17 +22,21 @@ class Fused:
     Attributes:
         expressions: of each output, in the variables ``in_0``, ``in_1`` ...
         members: the names of the primitives.
+        workspaces: what the steps need besides, as of the other primitives' kernels.
     """
 
     mutates: tuple = ()
     view = False
+    workspaces: Sequence[Abstract] = ()
 
     def __init__(self, expressions: list[Expr], members: list[str]):
         self.expressions = expressions
         self.members = members
         self.name = "+".join(name.partition("::")[2] for name in members)
 
-    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
+    def steps(
+        self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
+    ) -> list[Step]:
         """The call of the one loop that fills the outputs."""
         shape, size = outputs[0].shape, outputs[0].size
         if not size:
@@ -57,7 +62,9 @@ class FusedProduct(Fused):
         super().__init__(expressions, members)
         self.params = params
 
-    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
+    def steps(
+        self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
+    ) -> list[Step]:
         """The call of the one kernel that multiplies and finishes."""
         chunks, work, form, x, y = linalg_cpu.operands(arrays[0], arrays[1], **self.params)
         others = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays[2:]]

@@ -196,10 +196,10 @@ class _FusedRule(_Rule):
 
     def __init__(self, call: Call):
         self.fused: Any = call.primitive
-        self.workspaces = []
+        self.workspaces = self.fused.workspaces
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
-        return self.fused.steps(outputs, arrays)
+        return self.fused.steps(outputs, workspaces, arrays)
 
 
 def _returned_into(kernel: Callable, targets: tuple, arrays: list, params: dict[str, Any]) -> None:

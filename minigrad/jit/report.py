@@ -33,7 +33,7 @@ class Report:
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
-        fused = [step.kernel for call, steps in self._fused() for step in steps if isinstance(step, Compiled)]
+        fused = [steps[0].kernel for _, steps in self._fused() if steps and isinstance(steps[0], Compiled)]
         self.kernels = {kernel.__name__: "".join(_lines(kernel)) for kernel in fused}
 
     def _fused(self) -> list[tuple[Call, list[Step]]]:

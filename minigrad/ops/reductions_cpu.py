@@ -18,7 +18,7 @@ from minigrad.devices import cpu
 from minigrad.ops.reductions_loops import fold_rows, kernel_of
 from minigrad.primitive import Abstract
 
-NO_WORK = np.empty((1, 1))
+_NO_WORK = np.empty((1, 1))
 _BLOCK = 1024  # accumulators that stay in the first-level cache, with the rows that are added to them
 _WIDTH = 32  # rows narrower than this are taken several at a time, so many that their width is a multiple of it
 
@@ -80,7 +80,7 @@ def var_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype
 def sum_into(out: np.ndarray, work: np.ndarray | None, x: np.ndarray, axes: tuple[int, ...], divisor: float) -> None:
     """Fill `out` with the sums over `axes`, divided by `divisor`."""
     plan = plan_of(x.shape, axes)
-    _sum_into(out.reshape(-1), NO_WORK if work is None else work, _flat(x, plan.permutation), plan, divisor)
+    _sum_into(out.reshape(-1), _NO_WORK if work is None else work, _flat(x, plan.permutation), plan, divisor)
 
 
 def var_into(

@@ -1,8 +1,8 @@
 """CPU loops that sum what they compute: generated from scalar expressions, as elementwise loops are.
 
-An array is (k0, r0, k1, r1): kept, reduced, kept, reduced. Where the last axis is reduced, each sum is one of contiguous
+An array is (k0, r0, k1, r1): kept, reduced, kept, reduced. Where the last axis is reduced, each sum is of contiguous
 runs (``rows``); where it is kept, rows are added to a row of accumulators (``columns``). Sums are carried in float64.
-The elements need never be in memory: they are computed as they are summed, and stored only if they are wanted besides.
+Elements need never be in memory: they are computed as they are summed, and stored only if they are wanted besides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from minigrad.devices import cpu, cpu_loops
 from minigrad.scalar import Expr
 
 SHORTEST = 16  # elements of a run, below which a loop over it is not vectorized
+STRETCH = 2048  # elements that are computed at a time, where they go through a buffer
+ROWS = 8  # that are added at a time
 
 
 class Walk(NamedTuple):
@@ -59,82 +61,120 @@ def walk_of(shape: tuple[int, ...], axes: tuple[int, ...], operands: Sequence[tu
     return Walk(tuple(form), kinds, steps[:3])  # type: ignore[arg-type]
 
 
+def buffers_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, columns: bool) -> int:
+    """How many buffers a kernel takes, each of `buffer_size`: for the elements of sums that are nowhere else."""
+    homes = _homes(sums, stored, kinds, columns)
+    return sum(home.startswith("buffer") for home in homes)
+
+
+def buffer_size(columns: bool, width: int) -> int:
+    """The elements of a buffer of a chunk, where so many accumulators stand side by side."""
+    return ROWS * width if columns else STRETCH
+
+
 def kernel_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype, columns: bool) -> cpu.Kernel:
     """The kernel that sums some expressions of ``in_0``, ``in_1`` ... and stores others.
 
-    Called as ``kernel(chunks, work, *cut, work, [strides,] *sums, *divisors, *stored, *inputs)``, with a cut of
-    `reductions_cpu`. With several pieces the sums of chunk c are left in row c of the workspace.
+    Called as ``kernel(chunks, work, *cut, work, [buffer,] [strides,] *sums, *divisors, *stored, *inputs)``, with a cut
+    of `reductions_cpu`. With several pieces the sums of chunk c are left in row c of the workspace. Elements of several
+    sums are computed together, and those of one loop are all of one dtype: float64 accumulators in the midst of float32
+    would halve its vectors. Only where next to nothing is computed, they are added at once.
     """
-    rest, scope = (_columns_of if columns else _rows_of)(sums, stored, kinds, dtype)
-    return cpu_loops.shared_kernel(f"sum_{sums[0].op}", rest, scope, dtype)
-
-
-def _rows_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype) -> tuple[str, dict[str, Any]]:
-    lines, results, scope = _statements([*sums, *stored], kinds, dtype, 1)
-    each = range(len(sums))
-    lines += [f"run_{k} += {results[k]}" for k in each]
+    scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": cpu_loops.div}
+    scope |= {"total": total, "add_rows": add_rows, "fold_rows": fold_rows, "STRETCH": STRETCH, "ROWS": ROWS}
+    names = {f"in_{i}": i for i in range(len(kinds))}
+    walked = kinds.replace("l", "v")
+    lines, results = cpu_loops.statements([*sums, *stored], names, walked, dtype, scope, nested=True)
+    homes = _homes(sums, stored, kinds, columns)
     lines += [f"stored_{k}[U(at) + i] = {result}" for k, result in enumerate(results[len(sums) :])]
-    text = _head("groups, pieces, r0, k1, r1", sums, stored, kinds)
-    text += "    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)\n"
+    text = _head(
+        "groups, pieces, r0, k1, block, fold" if columns else "groups, pieces, r0, k1, r1", homes, stored, kinds
+    )
+    text += (_columns if columns else _rows)(lines, results, homes, kinds)
+    return cpu_loops.shared_kernel(f"sum_{sums[0].op}", text, scope, dtype)
+
+
+def _homes(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, columns: bool) -> list[str]:
+    """Where the elements of each sum are found when they are added: an array's name, or none if they are at once."""
+    operations = [e.op for e in scalar.topological([*sums, *stored]) if e.op in scalar.OPERATIONS]
+    at_once = not columns and not any("{m}" in scalar.OPERATIONS[op].code for op in operations)
+    places = {id(e): f"stored_{k}" for k, e in enumerate(stored)}
+    homes, buffers = [], 0
+    for e in sums:
+        if at_once:
+            homes.append("")
+        elif id(e) in places:
+            homes.append(places[id(e)])
+        elif e.op == "var" and kinds[int(e.value[3:])] == "l":
+            homes.append(e.value)
+        else:
+            homes.append(f"buffer_{buffers}")
+            buffers += 1
+    return homes
+
+
+def _rows(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
+    each = range(len(homes))
+    text = "    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)\n"
     text += "    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)\n"
     text += "    first, last = group * sum_0.size // groups, (group + 1) * sum_0.size // groups\n"
     text += "    slab, kept = first // k1, first % k1\n    for o in range(first, last):\n"
     text += "".join(f"        total_{k} = 0.0\n" for k in each)
     text += "        for row in range(low, high):\n"
-    text += "            at = ((slab * r0 + row) * k1 + kept) * r1 + left\n"
-    text += _begin(kinds, 0, "at", "row", "kept", "left", 12)
-    text += "".join(f"            run_{k} = 0.0\n" for k in each)
-    text += "            for i in range(U(right - left)):\n"
-    text += "".join(f"                {line}\n" for line in lines)
-    text += "".join(f"            total_{k} += run_{k}\n" for k in each)
+    text += f"            for begin in range(left, right, {'STRETCH' if homes[0] else 'max(right - left, 1)'}):\n"
+    text += f"                n = {'min(STRETCH, right - begin)' if homes[0] else 'right - left'}\n"
+    text += "                at = ((slab * r0 + row) * k1 + kept) * r1 + begin\n"
+    text += _begin(kinds, "kept", "begin", 16)
+    text += "".join(f"                run_{k} = 0.0\n" for k in each if not homes[k])
+    lines = lines + [f"run_{k} += {results[k]}" for k in each if not homes[k]]
+    text += _element(lines, results, homes, "i", 16, "n")
+    for k, home in enumerate(homes):
+        place = ":n" if home.startswith("buffer") else "at : at + n"
+        text += f"                total_{k} += {f'total({home}[{place}])' if home else f'run_{k}'}\n"
     for k in each:
         text += f"        if pieces == 1:\n            sum_{k}[o] = total_{k} / divisor_{k}\n"
         text += f"        else:\n            work[chunk, {k}] = total_{k}\n"
-    text += "        kept += 1\n        if kept == k1:\n            slab, kept = slab + 1, 0\n"
-    return text, scope
+    return text + "        kept += 1\n        if kept == k1:\n            slab, kept = slab + 1, 0\n"
 
 
-def _columns_of(
-    sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype
-) -> tuple[str, dict[str, Any]]:
-    each, several = range(len(sums)), _rows_at_once(sums, stored, kinds)
-    text = _head("groups, pieces, r0, k1, block, fold", sums, stored, kinds)
-    text += "".join(f"    in_{i} = in_{i % len(kinds)}\n" for i in range(len(kinds), several * len(kinds)))
-    text += "    blocks = (k1 + block - 1) // block\n    units = sum_0.size // k1 * blocks\n"
+def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
+    each = range(len(homes))
+    text = "    blocks = (k1 + block - 1) // block\n    units = sum_0.size // k1 * blocks\n"
     text += "    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces\n"
     text += "    for unit in range(group * units // groups, (group + 1) * units // groups):\n"
     text += "        slab, left = unit // blocks, unit % blocks * block\n"
-    text += "        width, row = min(block, k1 - left), low\n        n = width * fold\n"
+    text += "        width = min(block, k1 - left)\n        n = width * fold\n"
     for k in each:
         text += f"        acc_{k} = work[chunk, {k} * block * fold : {k} * block * fold + n]\n"
         text += f"        for i in range(U(n)):\n            acc_{k}[i] = 0.0\n"
-    for at_once in (several, 1) if several > 1 else (1,):
-        lines, results, scope = _statements([*sums, *stored], kinds, dtype, at_once)
-        copies = [results[k :: len(sums) + len(stored)] for k in range(len(sums) + len(stored))]
-        for k in each:
-            lines.append(f"acc_{k}[i] += {_tree([f'np.float64({r})' for r in copies[k]])}")
-        for k, names in enumerate(copies[len(sums) :]):
-            lines += [f"stored_{k}[U(at + {u} * fold * k1) + i] = {name}" for u, name in enumerate(names)]
-        text += f"        while row + {at_once} * fold <= high:\n" if at_once > 1 else "        while row < high:\n"
-        text += "            at = (slab * r0 + row) * k1 + left\n"
-        for u in range(at_once):
-            skipped = f"{u} * fold"
-            text += _begin(kinds, u * len(kinds), f"at + {skipped} * k1", f"(row + {skipped})", "left", "", 12)
-        text += f"            for i in range(U({'n' if at_once > 1 else 'min(n, (high - row) * width)'})):\n"
-        text += "".join(f"                {line}\n" for line in lines)
-        text += f"            row += {at_once} * fold\n"
+    text += "        for first in range(low, high, ROWS * fold):\n            last = min(first + ROWS * fold, high)\n"
+    if any(not home.startswith("in_") for home in homes) or len(results) > len(homes):
+        text += "            for row in range(first, last, fold):\n"
+        text += "                at = (slab * r0 + row) * k1 + left\n"
+        text += _begin(kinds, "left", "", 16)
+        text += "                from_buffer = U((row - first) * width)\n"
+        text += _element(lines, results, homes, "from_buffer + i", 16, "min(n, (last - row) * width)")
+    text += "            rows, rest = (last - first) // fold, (last - first) % fold * width\n"
+    text += "            at = (slab * r0 + first) * k1 + left\n"
+    for k, home in enumerate(homes):
+        where = f"{home}, n" if home.startswith("buffer") else f"{home}[at:], k1 * fold"
+        text += f"            add_rows(acc_{k}, {where}, rows, rest)\n"
     for k in each:
         text += f"        fold_rows(acc_{k}, width, fold)\n        if pieces == 1:\n"
         text += f"            o = sum_{k}[slab * k1 + left : slab * k1 + left + width]\n"
         text += f"            for j in range(width):\n                o[j] = acc_{k}[j] / divisor_{k}\n"
-    return text, {**scope, "fold_rows": fold_rows}
+    return text
 
 
-def _head(cut: str, sums: Sequence[Expr], stored: Sequence[Expr], kinds: str) -> str:
-    names = [f"sum_{k}" for k in range(len(sums))] + [f"divisor_{k}" for k in range(len(sums))]
+def _head(cut: str, homes: list[str], stored: Sequence[Expr], kinds: str) -> str:
+    """The arguments, and what chunks begin with."""
+    names = [f"sum_{k}" for k in range(len(homes))] + [f"divisor_{k}" for k in range(len(homes))]
     names += [f"stored_{k}" for k in range(len(stored))] + [f"in_{i}" for i in range(len(kinds))]
-    strides = "strides, " if has_strides(kinds) else ""
-    text = f"(chunk, {cut}, work, {strides}{', '.join(names)}):\n"
+    buffers = [home for home in homes if home.startswith("buffer")]
+    others = ("buffer, " if buffers else "") + ("strides, " if has_strides(kinds) else "")
+    text = f"(chunk, {cut}, work, {others}{', '.join(names)}):\n"
+    text += f"    size = buffer.shape[1] // {len(buffers)}\n" if buffers else ""
+    text += "".join(f"    {name} = buffer[chunk, {k} * size : {k + 1} * size]\n" for k, name in enumerate(buffers))
     return text + "    group, piece = chunk // pieces, chunk % pieces\n"
 
 
@@ -143,58 +183,60 @@ def has_strides(kinds: str) -> bool:
     return bool(kinds.strip("l"))
 
 
-def _begin(kinds: str, number: int, at: str, row: str, kept: str, left: str, indent: int) -> str:
-    """Where in each operand a loop begins; the first has this number."""
+def _begin(kinds: str, kept: str, left: str, indent: int) -> str:
+    """Where in each operand a loop begins."""
     text, tab = "", " " * indent
     for i, kind in enumerate(kinds):
-        if kind == "l":
-            text += f"{tab}from_{number + i} = U({at})\n"
-            continue
-        place = f"slab * strides[0, {i}] + {row} * strides[1, {i}] + {kept} * strides[2, {i}]"
-        text += f"{tab}from_{number + i} = U({place}{f' + {left}' if left and kind == 'v' else ''})\n"
-        text += f"{tab}x{number + i} = in_{number + i}[from_{number + i}]\n" if kind == "s" else ""
+        place = f"slab * strides[0, {i}] + row * strides[1, {i}] + {kept} * strides[2, {i}]"
+        place += f" + {left}" if left and kind == "v" else ""
+        text += f"{tab}from_{i} = U({'at' if kind == 'l' else place})\n"
+        text += f"{tab}x{i} = in_{i}[from_{i}]\n" if kind == "s" else ""
     return text
 
 
-def _statements(
-    expressions: Sequence[Expr], kinds: str, dtype: np.dtype, copies: int
-) -> tuple[list[str], list[str], dict[str, Any]]:
-    """Assignments and results as of `cpu_loops.statements`, for several elements, each of operands of its own."""
-    n = len(kinds)
-    scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": cpu_loops.div}
-    numbers = {f"in_{i}": i for i in range(copies * n)}
-    copied = []
-    for u in range(copies):
-        values = {f"in_{i}": scalar.variable(f"in_{u * n + i}") for i in range(n)}
-        copied += [scalar.with_values(e, values) for e in expressions]
-    lines, results = cpu_loops.statements(copied, numbers, copies * kinds.replace("l", "v"), dtype, scope, nested=True)
-    return lines, results, scope
+def _element(lines: list[str], results: list[str], homes: list[str], place: str, indent: int, count: str) -> str:
+    """The loop over elements, those for buffers written there."""
+    tab = " " * indent
+    lines = lines + [f"{home}[{place}] = {r}" for home, r in zip(homes, results) if home.startswith("buffer")]
+    return f"{tab}for i in range(U({count})):\n" + "".join(f"{tab}    {line}\n" for line in lines)
 
 
-def _rows_at_once(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str) -> int:
-    """How many rows to add in one loop: as many as registers, and the comparisons of addresses, allow."""
-    nodes = scalar.topological([*sums, *stored])
-    cost = sum(8 if "{m}" in scalar.OPERATIONS[e.op].code else 1 for e in nodes if e.op in scalar.OPERATIONS)
-    reads = len(kinds.replace("s", ""))
-    for several in (8, 4, 2):
-        writes = len(sums) + several * len(stored)
-        comparisons = writes * several * reads + writes * (writes - 1) // 2
-        if comparisons <= cpu_loops.MOST_COMPARISONS and several * cost <= cpu_loops.MOST_OPERATIONS:
-            return several
-    return 1
+@cpu.jit
+def total(x):
+    found = 0.0
+    for i in range(x.size):
+        found += x[i]
+    return found
 
 
-def _tree(names: list[str]) -> str:
-    """Their sum, in pairs."""
-    if len(names) == 1:
-        return names[0]
-    half = len(names) // 2
-    one, two = _tree(names[:half]), _tree(names[half:])
-    return f"({one} + {two})"
+@cpu.jit
+def add_rows(acc, x, stride, rows, rest):
+    """Add rows of x to a row, and `rest` elements of one more."""
+    n, at = acc.size, 0
+    if rows == ROWS:
+        a, b = x[:n], x[stride : stride + n]
+        c, d = x[2 * stride : 2 * stride + n], x[3 * stride : 3 * stride + n]
+        e, f = x[4 * stride : 4 * stride + n], x[5 * stride : 5 * stride + n]
+        g, h = x[6 * stride : 6 * stride + n], x[7 * stride : 7 * stride + n]
+        for j in range(n):
+            left = (np.float64(a[j]) + np.float64(b[j])) + (np.float64(c[j]) + np.float64(d[j]))
+            right = (np.float64(e[j]) + np.float64(f[j])) + (np.float64(g[j]) + np.float64(h[j]))
+            acc[j] += left + right
+        at = ROWS * stride
+    else:
+        for _ in range(rows):
+            a = x[at : at + n]
+            for j in range(n):
+                acc[j] += a[j]
+            at += stride
+    a = x[at : at + rest]
+    for j in range(rest):
+        acc[j] += a[j]
 
 
 @cpu.jit
 def fold_rows(acc, width, fold):
+    """Add to the first part of a row the others."""
     for t in range(1, fold):
         part = acc[t * width : (t + 1) * width]
         for j in range(width):
