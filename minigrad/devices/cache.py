@@ -97,7 +97,7 @@ class KernelCache:
         return str(self._path)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        from numba.core.compiler import CompileResult
+        from minigrad.devices import library
 
         target_context.refresh()
         file = self._file(sig, target_context.codegen())
@@ -110,7 +110,7 @@ class KernelCache:
             import pickle
 
             with contextlib.suppress(Exception):  # whatever is wrong with the file, compiling anew mends it
-                return CompileResult._rebuild(target_context, *pickle.loads(payload))
+                return library.loaded(target_context, pickle.loads(payload))
         _announce(self._path)
         if (report := getattr(_here, "report", None)) is not None:
             report(self._name)

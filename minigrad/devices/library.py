@@ -8,13 +8,20 @@ itself, which also lets LLVM drop or specialize them.
 
 from typing import Any
 
-from llvmlite.binding import Linkage
+from llvmlite.binding import Linkage, parse_bitcode
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, CompileResult
 
 
 class Library(JITCodeLibrary):
-    """A library whose helpers have no name outside it."""
+    """A library whose helpers have no name outside it; LLVM's form of its code is kept packed until it is asked for."""
+
+    _bitcode = b""  # that form, packed
+
+    def _get_module_for_linking(self) -> Any:
+        if self._shared_module is None and self._bitcode:
+            self._shared_module = parse_bitcode(self._bitcode)
+        return super()._get_module_for_linking()
 
     def _optimize_final_module(self) -> None:
         for function in tuple(self._final_module.functions):
@@ -22,6 +29,19 @@ class Library(JITCodeLibrary):
                 function.linkage = Linkage.internal
                 function.name += ".local"  # LLVM's loader looks names up without regard to linkage
         super()._optimize_final_module()
+
+
+def loaded(context: Any, stored: tuple) -> Any:
+    """The result of a compilation that was stored, as Numba's compiler would give it.
+
+    Most kernels are only called. What it takes to link them into others is ten times the size of their machine code, so
+    it is dropped, and made again where one is linked.
+    """
+    result = CompileResult._rebuild(context, *stored)
+    _, _, (_, bitcode) = stored[0]
+    result.library.__class__ = Library
+    result.library._bitcode, result.library._shared_module = bitcode, None
+    return result
 
 
 class Pipeline(Compiler):

@@ -14,6 +14,7 @@ from minigrad.jit.bind import Plain, Step, bind
 from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
 from minigrad.jit.fuse import fused
 from minigrad.jit.fused import Fused
+from minigrad.jit.order import with_early_changes
 from minigrad.jit.passes import Simplified
 from minigrad.jit.trace import Call, Trace, Value
 from minigrad.primitive import Abstract
@@ -43,6 +44,8 @@ class Plan:
         if fuse and trace.device == "cpu":
             needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
             self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
+        if trace.device == "cpu":
+            self.calls = with_early_changes(self.calls)
         self._arrays: dict[Value, Any] = {}
         index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
         self.gpu = None if index is None else gpu.Memory(index)

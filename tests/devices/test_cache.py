@@ -57,6 +57,20 @@ def kernel(x):
 """
 
 
+def test_what_was_loaded_is_linked_into_what_is_compiled(store, tmp_path):
+    first = module(tmp_path, "first", KERNEL)
+    assert first.kernel(3.0) == 7
+    other = KERNEL.replace("helper(x) + 1", "helper(x) - helper(1.0)")
+    second = module(tmp_path, "second", other)
+    assert second.kernel(3.0) == 4
+    helper = second.helper.compiled()
+    assert sum(helper.stats.cache_hits.values()) == 1
+    light = module(tmp_path, "third", other)
+    assert light.kernel(3.0) == 4
+    (kernel,) = light.kernel.entry.overloads.values()
+    assert kernel.library._shared_module is None  # nobody has asked for it
+
+
 def test_second_process_loads_what_the_first_compiled(store, tmp_path):
     first = module(tmp_path, "work", KERNEL).kernel
     assert first(3.0) == 7
