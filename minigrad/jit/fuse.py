@@ -79,9 +79,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
     for call in calls:
         joins = _is_elementwise(call)
         if not (joins or _is_product(call)):
-            group = of.get(call.inputs[0]) if len(call.inputs) == 1 else None  # type: ignore[arg-type]
-            if group is not None and _sums_up(group, call):
-                of[call.outputs[0]] = group
+            if _sums_up(call, of):
                 continue
             for v in call.inputs:
                 if v is not None and v.root in of:
@@ -109,17 +107,17 @@ def _groups(calls: list[Call]) -> list[_Group]:
     return list(groups)
 
 
-def _sums_up(group: _Group, call: Call) -> bool:
+def _sums_up(call: Call, of: dict[Value, _Group]) -> bool:
     """Whether a call sums what a group makes, which it is a part of from now on."""
-    (x,) = call.inputs
-    assert x is not None
-    summed = summed_axes(call.primitive, x.abstract, call.params)
-    if summed is None or not summed[0] or x not in group.made or not x.size:
+    x, axes, _ = _sum_of(call) or (None, (), 0)
+    group = None if x is None else of.get(x)
+    if group is None or x not in group.made or group.closed or group.axes not in (None, axes):
         return False
-    if group.closed or group.axes not in (None, summed[0]) or any(map(_is_product, group.calls)):
+    if any(map(_is_product, group.calls)):
         return False
     group.calls.append(call)
-    group.axes = summed[0]
+    group.axes = axes
+    of[call.outputs[0]] = group
     return True
 
 
@@ -216,7 +214,7 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     loops = [call for call in calls if _is_elementwise(call)]
     for call in loops:
         mapping = {}
-        for name, v in zip(call.primitive.inputs, call.inputs):  # type: ignore[attr-defined]
+        for name, v in zip(call.primitive.inputs, call.inputs):
             assert v is not None
             if v not in known:
                 known[v] = scalar.variable(f"in_{len(inputs) + (product is not None)}")
@@ -256,15 +254,20 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
 def _summed(
     sums: list[Call], known: dict[Value, Expr], stored: list[Expr], names: list[str], inputs: list[Value]
 ) -> FusedSums | None:
-    """What sums values that are known as expressions of the inputs, and stores others."""
-    found, divisors = [], []
-    for call in sums:
-        (x,) = call.inputs
-        assert x is not None
-        axes, divisor = summed_axes(call.primitive, x.abstract, call.params)  # type: ignore[misc]
-        found.append(known[x])
-        divisors.append(divisor)
+    """What sums values that are known as expressions of the inputs, and stores others; None if it would be slow."""
     shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
-    if len(shapes) < len(inputs) or not FusedSums.takes(found, stored, x.shape, axes, shapes):
+    summed = [found for call in sums if (found := _sum_of(call)) is not None]
+    x, axes, _ = summed[0]
+    made = FusedSums([known[x] for x, _, _ in summed], stored, names, [divisor for _, _, divisor in summed])
+    if len(shapes) < len(inputs) or not made.lay_out(x.abstract, axes, shapes):
         return None
-    return FusedSums(found, stored, names, divisors, x.shape, x.dtype, axes, shapes)
+    return made
+
+
+def _sum_of(call: Call) -> tuple[Value, tuple[int, ...], float] | None:
+    """What a call sums, over which axes, and what it divides by; None if it does something else."""
+    x = call.inputs[0] if call.inputs else None
+    if x is None or x.gpu is not None or not x.size:
+        return None
+    found = summed_axes(call.primitive, x.abstract, call.params)
+    return None if found is None or not found[0] else (x, *found)

@@ -22,36 +22,45 @@ class FusedSums(Fused):
     Args:
         sums: the expressions that are summed.
         stored: those that are stored.
+        members: the names of the primitives.
         divisors: what each sum is divided by.
-        shape, dtype: of the elements.
-        axes: that are summed.
-        operands: the shapes of the arrays, without what they repeat.
     """
 
-    def __init__(
-        self, sums: list[Expr], stored: list[Expr], members: list[str], divisors: list[float],
-        shape: tuple[int, ...], dtype: np.dtype, axes: tuple[int, ...], operands: Sequence[tuple[int, ...]],
-    ):  # fmt: skip
+    def __init__(self, sums: list[Expr], stored: list[Expr], members: list[str], divisors: list[float]):
         super().__init__([*sums, *stored], members)
-        self._sums, self._stored = sums, stored
-        self.divisors = divisors
-        walk = walk_of(shape, axes, operands)
-        assert walk is not None
-        self._walk = walk
-        self._plan = plan_for(*walk.form)
-        width, chunks = self._plan.work[1] if self._plan.work else 1, self._plan.chunks
-        buffers = buffers_of(sums, stored, walk.kinds, self._plan.columns)
+        self.sums, self.stored, self.divisors = sums, stored, divisors
+
+    def lay_out(self, x: Abstract, axes: tuple[int, ...], operands: Sequence[tuple[int, ...]]) -> bool:
+        """See how elements like `x` are summed over these axes; false if their loop would not be vectorized.
+
+        The operands' shapes are without what they repeat.
+        """
+        walk = walk_of(x.shape, axes, operands)
+        if walk is None:
+            return False
+        plan = plan_for(*walk.form)
+        if plan.columns:  # where rows are folded, operands that do not lie like them are single elements
+            fits = plan.cut[-1] == 1 or not walk.strides.any(where=[kind != "l" for kind in walk.kinds])
+        else:
+            fits = walk.form[3] >= SHORTEST
+        buffers = buffers_of(self.sums, self.stored, walk.kinds, plan.columns)
+        writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
+        if not fits or writes * reads + writes * (writes - 1) // 2 > cpu_loops.MOST_COMPARISONS:
+            return False
+        width = plan.work[1] if plan.work else 1
+        self._walk, self._plan = walk, plan
         self.workspaces = [
-            Abstract((chunks, len(sums) * width), dtypes.float64),
-            Abstract((chunks, buffers * buffer_size(self._plan.columns, width)), dtype),
+            Abstract((plan.chunks, len(self.sums) * width), dtypes.float64),
+            Abstract((plan.chunks, buffers * buffer_size(plan.columns, width)), x.dtype),
         ]
+        return True
 
     def steps(
         self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
     ) -> list[Step]:
         """The call of the one kernel that computes and sums, and of what combines the sums of pieces."""
-        n, plan, walk = len(self._sums), self._plan, self._walk
-        kernel = kernel_of(self._sums, self._stored, walk.kinds, outputs[0].dtype, plan.columns)
+        n, plan, walk = len(self.sums), self._plan, self._walk
+        kernel = kernel_of(self.sums, self.stored, walk.kinds, outputs[n - 1].dtype, plan.columns)
         arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
         work, *buffers = [w for w in workspaces if w.size]
         sums = [o.reshape(-1) for o in outputs[:n]]
@@ -64,21 +73,3 @@ class FusedSums(Fused):
             for k, (out, divisor) in enumerate(zip(sums, self.divisors)):
                 steps.append(Compiled(combine, 1, 0, (k * width, out, work, plan.cut[1], *plan.combine, divisor)))
         return steps
-
-    @staticmethod
-    def takes(
-        sums: list[Expr], stored: list[Expr], shape: tuple[int, ...], axes: tuple[int, ...],
-        operands: Sequence[tuple[int, ...]],
-    ) -> bool:  # fmt: skip
-        """Whether a loop that is vectorized can compute and sum these, with operands of these shapes."""
-        walk = walk_of(shape, axes, operands)
-        if walk is None:
-            return False
-        plan = plan_for(*walk.form)
-        if plan.columns:  # where rows are folded, operands that do not lie like them are single elements
-            fits = plan.cut[-1] == 1 or not walk.strides.any(where=[kind != "l" for kind in walk.kinds])
-        else:
-            fits = walk.form[3] >= SHORTEST
-        writes = len(stored) + buffers_of(sums, stored, walk.kinds, plan.columns)
-        comparisons = writes * len(walk.kinds.replace("s", "")) + writes * (writes - 1) // 2
-        return fits and comparisons <= cpu_loops.MOST_COMPARISONS

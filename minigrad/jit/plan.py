@@ -199,7 +199,7 @@ class _FusedRule(_Rule):
 
     def __init__(self, call: Call):
         self.fused: Any = call.primitive
-        self.workspaces = self.fused.workspaces
+        self.workspaces = call.primitive.workspaces  # type: ignore[attr-defined]
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
         return self.fused.steps(outputs, workspaces, arrays)
