@@ -237,7 +237,7 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     elif _comparisons(len(outputs), inputs) > cpu_loops.MOST_COMPARISONS:
         return None
     elif product is not None:
-        if not all(FusedProduct.takes(outputs[0].shape, v) for v in inputs):
+        if not all(FusedProduct.takes(outputs[0].shape, _plain_shape(v)) for v in inputs):
             return None
         outputs.sort(key=lambda v: v is not product.outputs[0])
         primitive = FusedProduct([known[v] for v in outputs], names, product.params)
@@ -257,6 +257,8 @@ def _summed(
     """What sums values that are known as expressions of the inputs, and stores others; None if it would be slow."""
     shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
     summed = [found for call in sums if (found := _sum_of(call)) is not None]
+    if not all(x in known for x, _, _ in summed):  # another loop makes it
+        return None
     x, axes, _ = summed[0]
     made = FusedSums([known[x] for x, _, _ in summed], stored, names, [divisor for _, _, divisor in summed])
     if len(shapes) < len(inputs) or not made.lay_out(x.abstract, axes, shapes):

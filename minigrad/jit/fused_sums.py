@@ -39,16 +39,18 @@ class FusedSums(Fused):
         if walk is None:
             return False
         plan = plan_for(*walk.form)
-        if plan.columns:  # where rows are folded, operands that do not lie like them are single elements
-            fits = plan.cut[-1] == 1 or not walk.strides.any(where=[kind != "l" for kind in walk.kinds])
+        fold = plan.cut[-1] if plan.columns else 1
+        if fold > 1:  # rows are taken several at a time: operands are like them, one row, or one element
+            fits = not walk.strides[:2].any(where=[kind != "l" for kind in walk.kinds])
         else:
-            fits = walk.form[3] >= SHORTEST
+            fits = plan.columns or walk.form[3] >= SHORTEST
         buffers = buffers_of(self.sums, self.stored, walk.kinds, plan.columns)
         writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
         if not fits or writes * reads + writes * (writes - 1) // 2 > cpu_loops.MOST_COMPARISONS:
             return False
         width = plan.work[1] if plan.work else 1
         self._walk, self._plan = walk, plan
+        self._repeats = [fold if kind == "v" else 1 for kind in walk.kinds]
         self.workspaces = [
             Abstract((plan.chunks, len(self.sums) * width), dtypes.float64),
             Abstract((plan.chunks, buffers * buffer_size(plan.columns, width)), x.dtype),
@@ -64,10 +66,11 @@ class FusedSums(Fused):
         arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
         work, *buffers = [w for w in workspaces if w.size]
         sums = [o.reshape(-1) for o in outputs[:n]]
-        others = [a.reshape(-1) for a in (*outputs[n:], *arrays)]
+        calls, operands = cpu_loops.repeated(arrays, self._repeats)
+        others = [*[o.reshape(-1) for o in outputs[n:]], *operands]
         strides = [walk.strides] if has_strides(walk.kinds) else []
         args = (*plan.cut, work, *buffers, *strides, *sums, *self.divisors, *others)
-        steps: list[Step] = [Compiled(kernel, plan.chunks, plan.size, args)]
+        steps: list[Step] = [*[Compiled(*call) for call in calls], Compiled(kernel, plan.chunks, plan.size, args)]
         if plan.combine is not None:
             width = work.shape[1] // n
             for k, (out, divisor) in enumerate(zip(sums, self.divisors)):

@@ -33,8 +33,8 @@ class Report:
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
-        fused = [steps[0].kernel for _, steps in self._fused() if steps and isinstance(steps[0], Compiled)]
-        self.kernels = {kernel.__name__: "".join(_lines(kernel)) for kernel in fused}
+        fused = [step.kernel for _, steps in self._fused() for step in steps if isinstance(step, Compiled)]
+        self.kernels = {kernel.__name__: text for kernel in fused if (text := _source(kernel))}
 
     def _fused(self) -> list[tuple[Call, list[Step]]]:
         return [pair for pair in zip(self._plan.calls, self._plan.steps) if isinstance(pair[0].primitive, Fused)]
@@ -96,9 +96,10 @@ class Report:
         return figure
 
 
-def _lines(kernel: Any) -> list[str]:
-    """The source of a generated kernel."""
-    return linecache.getlines(kernel.__wrapped__.__code__.co_filename)
+def _source(kernel: Any) -> str:
+    """The text of a generated kernel; nothing for another one."""
+    file = kernel.__wrapped__.__code__.co_filename
+    return "".join(linecache.getlines(file)) if file.startswith("<") else ""
 
 
 def _how(step: Any) -> str:
