@@ -8,16 +8,19 @@ functions, as those of single calls are. Rounding may differ, as the compiler jo
 A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
 derivative, are applied to each block of the product right after it was computed. It may end with sums over axes, all
 over the same, of what it makes: elements are summed as they are computed.
+
+Before all that, kernels do themselves what they can of the elementwise work on their outputs; see `finish`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from minigrad import dtypes, scalar
 from minigrad.devices import blas, cpu_loops
 from minigrad.elementwise import Elementwise
+from minigrad.jit.finish import finished
 from minigrad.jit.fused import Fused, FusedProduct
 from minigrad.jit.fused_sums import FusedSums
 from minigrad.jit.trace import Call, Value
@@ -31,21 +34,13 @@ _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"
 
 def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
     """The calls with groups of them fused, and how many that saved; `kept` are values that are needed at the end."""
-    groups = _groups(calls)
-    uses: dict[Value, list[Call]] = {}
-    for call in calls:
-        for v in call.inputs:
-            while v is not None:
-                uses.setdefault(v, []).append(call)
-                v = v.base
-    at_end: set[Value] = set()
-    for v in kept:
-        while v is not None:
-            at_end.add(v)
-            v = v.base
+    recorded = len(calls)
+    at_end = {base for v in kept for base in _bases(v)}
+    calls = finished(calls, _uses(calls), at_end)
+    uses = _uses(calls)
     place = {call: i for i, call in enumerate(calls)}
     joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
-    for group in groups:
+    for group in _groups(calls):
         members = sorted(group.calls, key=place.__getitem__)
         while len(members) > 1:  # as many of the first ones as can be one loop, and then the same of the rest
             sizes = range(len(members), 1, -1)
@@ -56,7 +51,24 @@ def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
                 joined[members[size - 1]] = made
             members = members[size:]
     result = [made for call in calls if (made := joined.get(call, call)) is not None]
-    return result, len(calls) - len(result)
+    return result, recorded - len(result)
+
+
+def _uses(calls: list[Call]) -> dict[Value, list[Call]]:
+    """The calls that use each value, or a view of it."""
+    uses: dict[Value, list[Call]] = {}
+    for call in calls:
+        for v in call.inputs:
+            for base in _bases(v):
+                uses.setdefault(base, []).append(call)
+    return uses
+
+
+def _bases(v: Value | None) -> Iterator[Value]:
+    """A value, and those that it is a view of."""
+    while v is not None:
+        yield v
+        v = v.base
 
 
 class _Group:
