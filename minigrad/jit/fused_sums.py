@@ -11,7 +11,18 @@ from minigrad.devices import cpu_loops
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fused import Fused
 from minigrad.ops.reductions_cpu import combine, plan_for
-from minigrad.ops.reductions_loops import SHORTEST, buffer_size, buffers_of, has_strides, kernel_of, walk_of
+from minigrad.ops.reductions_loops import (
+    LONG,
+    ROWS,
+    SHORTEST,
+    STRETCH,
+    buffer_size,
+    buffers_of,
+    has_strides,
+    is_costly,
+    kernel_of,
+    walk_of,
+)
 from minigrad.primitive import Abstract
 from minigrad.scalar import Expr
 
@@ -38,22 +49,28 @@ class FusedSums(Fused):
         walk = walk_of(x.shape, axes, operands)
         if walk is None:
             return False
-        plan = plan_for(*walk.form)
-        fold = plan.cut[-1] if plan.columns else 1
-        if fold > 1:  # rows are taken several at a time: operands are like them, one row, or one element
-            fits = not walk.strides[:2].any(where=[kind != "l" for kind in walk.kinds])
+        plan, (_, r0, k1, r1) = plan_for(*walk.form), walk.form
+        others = [kind != "l" for kind in walk.kinds]
+        least = LONG if is_costly(self.expressions) else SHORTEST
+        if plan.columns:
+            block, fold = plan.cut[-2:]
+            flat = k1 < LONG and not walk.strides[:2].any(where=others)
+            way, times = ("flat", ROWS * fold) if flat else ("columns", 1)
+            fits = flat or (fold == 1 and min(k1, block) >= least)
         else:
-            fits = plan.columns or walk.form[3] >= SHORTEST
-        buffers = buffers_of(self.sums, self.stored, walk.kinds, plan.columns)
+            short = r0 == 1 and r1 < least and not walk.strides.any(where=others)
+            way, times = ("short", STRETCH // r1) if short else ("rows", 1)
+            fits = short or r1 >= least
+        buffers = buffers_of(self.sums, self.stored, walk.kinds, way)
         writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
         if not fits or writes * reads + writes * (writes - 1) // 2 > cpu_loops.MOST_COMPARISONS:
             return False
         width = plan.work[1] if plan.work else 1
-        self._walk, self._plan = walk, plan
-        self._repeats = [fold if kind == "v" else 1 for kind in walk.kinds]
+        self._walk, self._plan, self._way = walk, plan, way
+        self._repeats = [times if kind == "v" else 1 for kind in walk.kinds]
         self.workspaces = [
             Abstract((plan.chunks, len(self.sums) * width), dtypes.float64),
-            Abstract((plan.chunks, buffers * buffer_size(plan.columns, width)), x.dtype),
+            Abstract((plan.chunks, buffers * buffer_size(way, width)), x.dtype),
         ]
         return True
 
@@ -62,7 +79,7 @@ class FusedSums(Fused):
     ) -> list[Step]:
         """The call of the one kernel that computes and sums, and of what combines the sums of pieces."""
         n, plan, walk = len(self.sums), self._plan, self._walk
-        kernel = kernel_of(self.sums, self.stored, walk.kinds, outputs[n - 1].dtype, plan.columns)
+        kernel = kernel_of(self.sums, self.stored, walk.kinds, outputs[0].dtype, self._way)
         arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
         work, *buffers = [w for w in workspaces if w.size]
         sums = [o.reshape(-1) for o in outputs[:n]]

@@ -115,8 +115,8 @@ def _flat(x: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarray:
     return cpu.contiguous(x if permutation is None else x.transpose(permutation)).reshape(-1)
 
 
-sum_rows = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, columns=False)
-sum_columns = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, columns=True)
+sum_rows = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "rows")
+sum_columns = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "columns")
 _sum_rows, _sum_columns = sum_rows.body, sum_columns.body
 
 

@@ -17,7 +17,8 @@ from minigrad import scalar
 from minigrad.devices import cpu, cpu_loops
 from minigrad.scalar import Expr
 
-SHORTEST = 16  # elements of a run, below which a loop over it is not vectorized
+SHORTEST = 16  # elements of a loop, below which it is not vectorized
+LONG = 256  # elements of a loop, from which those that are left over by vectors cost little where each costs much
 STRETCH = 2048  # elements that are computed at a time, where they go through a buffer
 ROWS = 8  # that are added at a time
 
@@ -61,19 +62,28 @@ def walk_of(shape: tuple[int, ...], axes: tuple[int, ...], operands: Sequence[tu
     return Walk(tuple(form), kinds, steps[:3])  # type: ignore[arg-type]
 
 
-def buffers_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, columns: bool) -> int:
+def is_costly(expressions: Sequence[Expr]) -> bool:
+    """Whether a function of many operations is in them: then it must be vectorized well."""
+    operations = [e.op for e in scalar.topological(expressions) if e.op in scalar.OPERATIONS]
+    return any("{m}" in scalar.OPERATIONS[op].code for op in operations)
+
+
+def buffers_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, way: str) -> int:
     """How many buffers a kernel takes, each of `buffer_size`: for the elements of sums that are nowhere else."""
-    homes = _homes(sums, stored, kinds, columns)
-    return sum(home.startswith("buffer") for home in homes)
+    return sum(home.startswith("buffer") for home in _homes(sums, stored, kinds, way))
 
 
-def buffer_size(columns: bool, width: int) -> int:
+def buffer_size(way: str, width: int) -> int:
     """The elements of a buffer of a chunk, where so many accumulators stand side by side."""
-    return ROWS * width if columns else STRETCH
+    return ROWS * width if way in ("columns", "flat") else STRETCH
 
 
-def kernel_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype, columns: bool) -> cpu.Kernel:
+def kernel_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype, way: str) -> cpu.Kernel:
     """The kernel that sums some expressions of ``in_0``, ``in_1`` ... and stores others.
+
+    The ways: ``rows`` and ``columns`` compute the elements of a run, or of a row, in a loop; ``short`` those of as many
+    runs as a stretch holds, and ``flat`` those of `ROWS` rows. There operands vary along the last axis alone, if at
+    all, and are repeated for as many.
 
     Called as ``kernel(chunks, work, *cut, work, [buffer,] [strides,] *sums, *divisors, *stored, *inputs)``, with a cut
     of `reductions_cpu`. With several pieces the sums of chunk c are left in row c of the workspace. Elements of several
@@ -85,19 +95,21 @@ def kernel_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: n
     names = {f"in_{i}": i for i in range(len(kinds))}
     walked = kinds.replace("l", "v")
     lines, results = cpu_loops.statements([*sums, *stored], names, walked, dtype, scope, nested=True)
-    homes = _homes(sums, stored, kinds, columns)
+    homes = _homes(sums, stored, kinds, way)
     lines += [f"stored_{k}[U(at) + i] = {result}" for k, result in enumerate(results[len(sums) :])]
-    text = _head(
-        "groups, pieces, r0, k1, block, fold" if columns else "groups, pieces, r0, k1, r1", homes, stored, kinds
-    )
-    text += (_columns if columns else _rows)(lines, results, homes, kinds)
+    columns = way in ("columns", "flat")
+    cut = "groups, pieces, r0, k1, block, fold" if columns else "groups, pieces, r0, k1, r1"
+    text = _head(cut, homes, stored, kinds)
+    if columns:
+        text += _columns(lines, results, homes, kinds, "ROWS * fold" if way == "flat" else "fold")
+    else:
+        text += (_short_rows if way == "short" else _rows)(lines, results, homes, kinds)
     return cpu_loops.shared_kernel(f"sum_{sums[0].op}", text, scope, dtype)
 
 
-def _homes(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, columns: bool) -> list[str]:
+def _homes(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, way: str) -> list[str]:
     """Where the elements of each sum are found when they are added: an array's name, or none if they are at once."""
-    operations = [e.op for e in scalar.topological([*sums, *stored]) if e.op in scalar.OPERATIONS]
-    at_once = not columns and not any("{m}" in scalar.OPERATIONS[op].code for op in operations)
+    at_once = way == "rows" and not is_costly([*sums, *stored])
     places = {id(e): f"stored_{k}" for k, e in enumerate(stored)}
     homes, buffers = [], 0
     for e in sums:
@@ -137,7 +149,21 @@ def _rows(lines: list[str], results: list[str], homes: list[str], kinds: str) ->
     return text + "        kept += 1\n        if kept == k1:\n            slab, kept = slab + 1, 0\n"
 
 
-def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
+def _short_rows(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
+    text = "    first, last = group * sum_0.size // groups, (group + 1) * sum_0.size // groups\n"
+    text += "    slab, row, kept, several = 0, 0, 0, STRETCH // r1\n"
+    text += "    for begin in range(first, last, several):\n"
+    text += "        end = min(begin + several, last)\n        at = begin * r1\n"
+    text += _begin(kinds, "kept", "", 8)
+    text += _element(lines, results, homes, "i", 8, "(end - begin) * r1")
+    text += "        for o in range(begin, end):\n"
+    for k, home in enumerate(homes):
+        place = "(o - begin) * r1 : (o - begin + 1) * r1" if home.startswith("buffer") else "o * r1 : (o + 1) * r1"
+        text += f"            sum_{k}[o] = total({home}[{place}]) / divisor_{k}\n"
+    return text
+
+
+def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str, step: str) -> str:
     each = range(len(homes))
     text = "    blocks = (k1 + block - 1) // block\n    units = sum_0.size // k1 * blocks\n"
     text += "    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces\n"
@@ -149,11 +175,11 @@ def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str)
         text += f"        for i in range(U(n)):\n            acc_{k}[i] = 0.0\n"
     text += "        for first in range(low, high, ROWS * fold):\n            last = min(first + ROWS * fold, high)\n"
     if any(not home.startswith("in_") for home in homes) or len(results) > len(homes):
-        text += "            for row in range(first, last, fold):\n"
+        text += f"            for row in range(first, last, {step}):\n"
         text += "                at = (slab * r0 + row) * k1 + left\n"
         text += _begin(kinds, "left", "", 16)
         text += "                from_buffer = U((row - first) * width)\n"
-        text += _element(lines, results, homes, "from_buffer + i", 16, "min(n, (last - row) * width)")
+        text += _element(lines, results, homes, "from_buffer + i", 16, f"min({step}, last - row) * width")
     text += "            rows, rest = (last - first) // fold, (last - first) % fold * width\n"
     text += "            at = (slab * r0 + first) * k1 + left\n"
     for k, home in enumerate(homes):

@@ -57,7 +57,8 @@ def batch_norm(x, c):
     ],
 )
 def test_losses_and_norms_written_by_hand(loss, sums, dtype):
-    x, c = np.random.default_rng(0).standard_normal((2, 9, 17)).astype(dtype)
+    width = 17 if loss is batch_norm else 260
+    x, c = np.random.default_rng(0).standard_normal((2, 9, width)).astype(dtype)
     (f, got), (_, want) = both(lambda x, c: mg.value_and_grad(loss)(x, c), x, c)
     close(got, want, dtype)
     assert [name for name in names(f) if "sum" in name or "mean" in name] == sums
@@ -86,9 +87,10 @@ def test_gradients_are_clipped_by_their_global_norm():
         ((3, 17), (1,)),
         ((19, 5), (0,)),
         ((3, 17), (0, 1)),
-        ((4, 3, 18), (0, 2)),
+        ((2, 3, 260), (0, 2)),
         ((4, 9, 3), (1,)),
-        ((4, 3, 5, 16), (1, 3)),
+        ((2, 3, 2, 256), (1, 3)),
+        ((4, 3, 5, 2), (1, 3)),
         ((1, 21, 1), (1,)),
         ((2, 2500), (1,)),
         ((70, 1500), (0,)),
@@ -105,7 +107,7 @@ def test_forms(shape, axes, function, stored):
         return (z.sum(axis=axes), z) if stored else (z.sum(axis=axes),)
 
     (f, got), (_, want) = both(summed, x, y)
-    assert len(names(f)) == 1
+    assert len(names(f)) == 1 + (shape[-1] == 2)  # of which no loop is worth it
     close(got, want)
 
 
@@ -123,7 +125,8 @@ def test_forms(shape, axes, function, stored):
         ((20, 6), (0,), (6,), True),  # rows are folded
         ((20, 6), (0,), (1, 1), True),
         ((2, 20, 6), (1,), (2, 1, 6), False),
-        ((6, 7), (1,), (7,), False),  # short runs
+        ((6, 7), (1,), (7,), True),  # short runs
+        ((6, 7), (1,), (6, 1), False),
         ((2, 3, 16), (0, 1, 2), (3, 1), False),  # three strides in one slot
         ((2, 16, 3), (1,), (3,), True),
         ((3, 16, 5, 16), (0, 2), (16,), False),  # an order of axes that needs a copy
