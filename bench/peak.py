@@ -37,5 +37,10 @@ def of_step(make: Callable[[], Callable], small: Callable[[], Callable]) -> floa
     return (_kib("VmHWM") - before) / 1024
 
 
+def of_process() -> float:
+    """MiB of the whole process at the peak of the steps that `of_step` measured: interpreter, library, code and all."""
+    return _kib("VmHWM") / 1024
+
+
 def _kib(name: str) -> int:
     return next(int(line.split()[1]) for line in _STATUS.read_text().splitlines() if line.startswith(name))

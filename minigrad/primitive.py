@@ -326,7 +326,7 @@ class Primitive:
         parts: list = [here["device"]]
         arrays: list = []
         followed = False  # whether an input requires gradients
-        on_gpu = False
+        changeable = on_gpu = False
         try:
             for t in inputs:
                 if t is None:
@@ -341,6 +341,8 @@ class Primitive:
                     parts.append(a.dtype)
                     if t._node is not None:
                         followed = True
+                    if t._version is not None:
+                        changeable = True
             if on_gpu:
                 parts[0] = self._gpu_of(arrays)
             if params:
@@ -371,7 +373,7 @@ class Primitive:
         version = inputs[0]._version if self.view else None
         node = None
         if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
-            node = self._record(inputs, results, params, plan.shapes, version)
+            node = self._record(inputs, results, params, plan.shapes, changeable)
         outputs: Sequence[Tensor]
         if len(results) == 1:
             outputs = (Tensor(results[0], node, 0, version),)
@@ -391,7 +393,7 @@ class Primitive:
         return [None if t is None else as_tensor(t, like=like) for t in inputs]
 
     def _record(
-        self, inputs: Sequence[Any], results: Sequence[np.ndarray], params: dict, shapes: tuple, version: Any
+        self, inputs: Sequence[Any], results: Sequence[np.ndarray], params: dict, shapes: tuple, changeable: bool
     ) -> Node | None:
         """The node of a call; None if gradients flow to no input that requires them."""
         edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
@@ -399,19 +401,20 @@ class Primitive:
             edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
             if not any(edges):
                 return None
-        saved: list = []
-        versions: tuple = ()
-        for is_input, i in self.vjp_sources:
-            if is_input:
-                t = inputs[i]
-                counter = None if t is None else t._version
-            else:  # outputs are kept as bare arrays, or node and output would hold each other
-                t, counter = results[i], version
-            if counter is not None:
-                versions = (*versions, (counter, counter[0], len(saved)))
-            saved.append(t)
+        # Outputs are kept as bare arrays, or node and output would hold each other.
+        saved = [inputs[i] if is_input else results[i] for is_input, i in self.vjp_sources]
+        versions = self._versions(inputs) if changeable else ()
         saved.append(shapes)
         return Node(self, params, edges, len(results), _new_tuple(self.vjp_record, saved), versions)
+
+    def _versions(self, inputs: Sequence[Any]) -> tuple:
+        """Of what a call saves and what can change: the counter, what that stands at, and the place among the saved."""
+        found = []
+        for place, (is_input, i) in enumerate(self.vjp_sources):
+            t = inputs[i] if is_input else inputs[0] if self.view else None
+            if t is not None and t._version is not None:
+                found.append((t._version, t._version[0], place))
+        return tuple(found)
 
     def _run_in_place(self, plan: Plan, inputs: Sequence[Any], arrays: list, params: dict) -> None:
         places = self.mutated_inputs(len(inputs))

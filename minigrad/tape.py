@@ -121,14 +121,13 @@ class enabled:
 class Node:
     """One recorded call of a primitive: where its inputs came from, and what its vjp rule saved."""
 
-    __slots__ = ("__weakref__", "edges", "id", "needs", "outputs", "params", "primitive", "saved", "versions")
+    __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "versions")
 
     def __init__(self, primitive: Any, params: dict, edges: tuple, outputs: int, saved: Any, versions: tuple):
         self.id = next_id()
         self.primitive = primitive
         self.params = params
         self.edges: tuple[Edge | None, ...] = edges
-        self.needs = tuple(map(bool, edges))
         self.outputs = outputs
         self.saved = saved  # what the vjp rule gets, but for outputs, of which there are bare arrays; None once freed
         self.versions = versions  # of saved values that can change: their counters, and what those stood at
@@ -209,8 +208,10 @@ def backward(
             if wanted and node in wanted:
                 continue
             cts = pending.pop(node)
-            edges, needs = node.edges, node.needs
-            if leads_to_input is not None:
+            edges = node.edges
+            if leads_to_input is None:
+                needs = tuple([e is not None for e in edges])
+            else:
                 needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
             for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
                 if need and ct is not None:

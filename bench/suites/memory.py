@@ -9,7 +9,9 @@ from bench.case import Case
 from bench.residual import Size
 from bench.suites import train
 
-TITLE = "peak memory of a training step, above what the process held before the network; each in a process of its own"
+TITLE = "peak memory of a training step above what the process held before the network, and of whole processes"
+_WHOLE = ", whole process"
+_WHOLES = ("width 100, batch 60, batch norm", "width 512, batch 128, batch norm", "CIFAR LeNet, batch 32")
 _DEEP = Size(1000, 64, 32)
 _CODE = "from bench.suites import memory; print(memory.measure({peer!r}, {name!r}))"
 
@@ -22,6 +24,7 @@ def missing() -> str:
 def cases(quick: bool) -> list[Case]:
     """A row a network; minigrad's must be at most torch's."""
     names = [case.name for case in train.cases(quick)] + ["1000 residual layers of 64, batch 32"] * (not quick)
+    names += [name + _WHOLE for name in _WHOLES if name in names]
     return [Case(name, commands=commands(name), unit="MiB", faster=1.0, against="torch", repeat=1) for name in names]
 
 
@@ -31,6 +34,9 @@ def commands(name: str) -> dict[str, str]:
 
 def measure(peer: str, name: str) -> float:
     """The peak of a peer's step, in MiB."""
+    if name.endswith(_WHOLE):
+        measure(peer, name.removesuffix(_WHOLE))
+        return peak.of_process()
     known = {case.name: case for case in train.cases(False)}
     if name not in known:
         return peak.of_step(lambda: residual.step_of(peer, _DEEP), lambda: residual.step_of(peer, Size(2, 16, 8)))

@@ -126,26 +126,25 @@ def _enter(table):
 
 
 @jit
-def gemm(table, one, size, x_transposed, y_transposed, m, n, k, x, x_row, y, y_row, out, out_row):
-    """out = op(x)·op(y), matrices of m×k, k×n and m×n numbers of `size` bytes; `one` is 1 in their type.
+def gemm(table, alpha, beta, size, x_transposed, y_transposed, m, n, k, x, x_row, y, y_row, out, out_row):
+    """out = alpha·op(x)·op(y) + beta·out, matrices of m×k, k×n and m×n numbers of `size` bytes, alpha and beta as well.
 
     Matrices are given by address and by the elements from one row to the next. Where out is a row or a column, it must
-    hold zeros.
+    hold numbers even if beta is 0.
     """
-    zero = one - one
     x_op, y_op = _op(x_transposed), _op(y_transposed)
     if n == 1:
         step = np.int64(1) if y_transposed else y_row
         rows, columns = (k, m) if x_transposed else (m, k)
-        _gemv(table[_GEMV + size // 8], _ROWS, x_op, rows, columns, one, x, x_row, y, step, zero, out, out_row)
+        _gemv(table[_GEMV + size // 8], _ROWS, x_op, rows, columns, alpha, x, x_row, y, step, beta, out, out_row)
     elif m == 1:
         step = x_row if x_transposed else np.int64(1)
         rows, columns = (n, k) if y_transposed else (k, n)
         op = _op(not y_transposed)
-        _gemv(table[_GEMV + size // 8], _ROWS, op, rows, columns, one, y, y_row, x, step, zero, out, np.int64(1))
+        _gemv(table[_GEMV + size // 8], _ROWS, op, rows, columns, alpha, y, y_row, x, step, beta, out, np.int64(1))
     else:
         address = table[_GEMM + size // 8]
-        _gemm(address, _ROWS, x_op, y_op, m, n, k, one, x, x_row, y, y_row, zero, out, out_row)
+        _gemm(address, _ROWS, x_op, y_op, m, n, k, alpha, x, x_row, y, y_row, beta, out, out_row)
 
 
 @jit

@@ -174,7 +174,7 @@ def _is_elementwise(call: Call) -> bool:
     if out.gpu is not None:
         return False
     return dtypes.has_kernels(out.dtype) and all(
-        v is not None and v.dtype == out.dtype and _is_contiguous(v) for v in call.inputs
+        v is not None and v.dtype == out.dtype and is_contiguous(v) for v in call.inputs
     )
 
 
@@ -185,13 +185,13 @@ def _is_product(call: Call) -> bool:
     """
     if call.primitive is not matmul_p or blas.TABLE is None or call.outputs[0].gpu is not None:
         return False
-    if not all(v is not None and dtypes.has_kernels(v.dtype) and v.size and _is_contiguous(v) for v in call.inputs):
+    if not all(v is not None and dtypes.has_kernels(v.dtype) and v.size and is_contiguous(v) for v in call.inputs):
         return False
     x, y = call.inputs
     return linalg_cpu.has_whole_rows(x, y, **call.params)
 
 
-def _is_contiguous(v: Value) -> bool:
+def is_contiguous(v: Value) -> bool:
     """Whether its array is contiguous, apart from repeats by broadcasting."""
     while v.base is not None:
         if v.kind != "result" or v.source[0].primitive.name not in _CONTIGUOUS_VIEWS:

@@ -93,7 +93,7 @@ class FusedProduct(Fused):
         text = f"(chunk, chunks, {', '.join(outs)}, x, y, form, table{''.join(f', {n}' for n in inputs[1:])}):\n"
         text += "    in_0 = out\n    hold(table)\n"
         text += "    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):\n"
-        text += "        at, left, height, width = multiply_block(block, out, x, y, form, table)\n"
+        text += "        at, left, height, width = multiply_block(block, out, x, y, form, table, F(1), F(0))\n"
         text += "        for _ in range(height):\n"
         text += "".join(f"            {line}\n" for line in begin)
         text += "            for i in range(U(width)):\n"

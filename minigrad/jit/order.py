@@ -21,8 +21,8 @@ def with_early_changes(calls: Sequence[Call]) -> list[Call]:
     failing = 0
     for whole in calls:
         for call in _parts(whole):
-            reads = {_memory(v) for v in call.inputs if v is not None}
-            changes = {_memory(v) for v in (*call.outputs, *call.mutates)}
+            reads = {memory_of(v) for v in call.inputs if v is not None}
+            changes = {memory_of(v) for v in (*call.outputs, *call.mutates)}
             if call.mutates:
                 at = max([failing, *[changed.get(m, 0) for m in reads], *[read.get(m, 0) for m in changes]])
                 runs[at].append(call)
@@ -53,7 +53,7 @@ def _may_fail(call: Call) -> bool:
     return any(v is not None and v.kind != "constant" and v.dtype.kind not in "fc" for v in call.inputs)
 
 
-def _memory(value: Value) -> Any:
+def memory_of(value: Value) -> Any:
     """What stands for the memory that a value lies in: a Variable's is the same before and after a change."""
     root = value.root
     return id(root.source) if root.kind == "variable" else root

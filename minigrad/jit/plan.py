@@ -14,6 +14,7 @@ from minigrad.jit.bind import Plain, Step, bind
 from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
 from minigrad.jit.fuse import fused
 from minigrad.jit.fused import Fused
+from minigrad.jit.fused_update import with_updates
 from minigrad.jit.order import with_early_changes
 from minigrad.jit.passes import Simplified
 from minigrad.jit.trace import Call, Trace, Value
@@ -41,11 +42,13 @@ class Plan:
         self.trace = trace
         self.simplified = Simplified(trace)
         self.calls = self.simplified.calls
+        needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
         if fuse and trace.device == "cpu":
-            needed = {v for v in (*self.simplified.results, *[v for _, v in self.simplified.grads]) if v is not None}
             self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
         if trace.device == "cpu":
             self.calls = with_early_changes(self.calls)
+            if fuse:
+                self.calls = with_updates(self.calls, needed)
         self._arrays: dict[Value, Any] = {}
         index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
         self.gpu = None if index is None else gpu.Memory(index)
@@ -203,6 +206,9 @@ class _FusedRule(_Rule):
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
         return self.fused.steps(outputs, workspaces, arrays)
+
+    def steps_in_place(self, targets: tuple, arrays: list) -> list[Step]:
+        return self.fused.steps_in_place(targets, arrays)
 
 
 def _returned_into(kernel: Callable, targets: tuple, arrays: list, params: dict[str, Any]) -> None:

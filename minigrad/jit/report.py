@@ -33,7 +33,7 @@ class Report:
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
-        fused = [step.kernel for _, steps in self._fused() for step in steps if isinstance(step, Compiled)]
+        fused = [step.kernel for call, steps in self._fused() for step in steps if isinstance(step, Compiled)]
         self.kernels = {kernel.__name__: text for kernel in fused if (text := _source(kernel))}
 
     def _fused(self) -> list[tuple[Call, list[Step]]]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad import dtypes, scalar
 from minigrad.devices.cpu_loops import Loop
-from minigrad.elementwise import broadcast_shape, elementwise, off_kinks, promoted
+from minigrad.elementwise import broadcast_shape, elementwise, off_kinks, promoted, with_number
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor, as_tensor, full_like
@@ -191,28 +191,28 @@ def add(x: Any, y: Any) -> Tensor:
                 [12., 22.]], dtype=float32)
     """
     if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
-        x, y = _add._admitted((x, y), {})
+        x, y = with_number(_add, x, y)
     return _add(x, y)
 
 
 def subtract(x: Any, y: Any) -> Tensor:
     """``x - y``, element by element."""
     if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
-        x, y = _sub._admitted((x, y), {})
+        x, y = with_number(_sub, x, y)
     return _sub(x, y)
 
 
 def multiply(x: Any, y: Any) -> Tensor:
     """``x * y``, element by element."""
     if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
-        x, y = _mul._admitted((x, y), {})
+        x, y = with_number(_mul, x, y)
     return _mul(x, y)
 
 
 def divide(x: Any, y: Any) -> Tensor:
     """``x / y``, element by element; integers are divided as floats."""
     if x.__class__ in _NUMBERS or y.__class__ in _NUMBERS:
-        x, y = _div._admitted((x, y), {})
+        x, y = with_number(_div, x, y)
     return _div(x, y)
 
 

@@ -90,30 +90,44 @@ def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
 @cpu.chunked
 def multiply(chunk, chunks, out, x, y, form, table):
     """The blocks of one chunk. `form` holds what is transposed, m, n, k, rows of x and y, and the cut; then places."""
+    one = out.dtype.type(1)
     hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
-        multiply_block(block, out, x, y, form, table)
+        multiply_block(block, out, x, y, form, table, one, one - one)
+    release(table)
+
+
+@cpu.chunked
+def descend(chunk, chunks, param, x, y, form, table, lr, weight_decay):
+    """param ← param − lr·(x·y + weight_decay·param): a step down a gradient that is a product, the blocks of one chunk.
+
+    The gradient is stored nowhere. A rate of 0 changes nothing, whatever the gradient.
+    """
+    step, keep = param.dtype.type(-lr[0]), param.dtype.type(1.0 - lr[0] * weight_decay)
+    hold(table)
+    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
+        multiply_block(block, param, x, y, form, table, step, keep)
     release(table)
 
 
 @cpu.jit
-def multiply_block(block, out, x, y, form, table):
-    """One block. Returns where it begins, in `out` and in its rows, and how many rows and columns it has."""
+def multiply_block(block, out, x, y, form, table, alpha, beta):
+    """One block of out ← alpha·x·y + beta·out. Returns where it begins, in `out` and in its rows; rows and columns."""
     x_transposed, y_transposed, m, n, k, x_row, y_row = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
     rows, columns = form[7], form[CUT]
-    size, one, flat = out.itemsize, out.dtype.type(1), out.reshape(-1)
+    size, flat = out.itemsize, out.reshape(-1)
     item, row, column = block // (rows * columns), block // columns % rows, block % columns
     top, left = _cut(row, rows, m), _cut(column, columns, n)
     height, width = _cut(row + 1, rows, m) - top, _cut(column + 1, columns, n) - left
     x_at = form[10 + 2 * item] + (top if x_transposed else top * x_row)
     y_at = form[11 + 2 * item] + (left * y_row if y_transposed else left)
     at = (item * m + top) * n + left
-    if m == 1 or n == 1:
+    if beta == 0 and (m == 1 or n == 1):
         place = flat[at : at + height * width]
         for i in range(place.size):
             place[i] = 0
     gemm(
-        table, one, size, x_transposed, y_transposed, height, width, k,
+        table, alpha, beta, size, x_transposed, y_transposed, height, width, k,
         x.ctypes.data + x_at * size, x_row, y.ctypes.data + y_at * size, y_row, out.ctypes.data + at * size, n,
     )  # fmt: skip
     return at, left, height, width

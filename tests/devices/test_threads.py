@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minigrad.devices import cpu, threads
+from minigrad.devices.intrinsic import add
 
 
 @cpu.chunked
@@ -15,6 +16,13 @@ def count_up(chunk, out, rounds, bad):
         raise ValueError("a bad chunk")
     for i in range(rounds):
         out[chunk] += i % 2
+
+
+@cpu.chunked
+def take_numbers(chunk, numbers, counter, rounds):
+    numbers[chunk] = add(counter, 0, 1)
+    for i in range(rounds):
+        counter[8 + chunk] += i % 2
 
 
 @pytest.fixture
@@ -35,6 +43,19 @@ def test_every_chunk_is_done_once(two):
         for rounds in (2, 2000):
             for _ in range(20):
                 assert (run(chunks, rounds) == rounds // 2).all()
+
+
+def test_one_takes_chunks_from_the_first_on_and_the_other_from_the_last(two):
+    shared = False
+    for _ in range(200):
+        numbers, counter = np.zeros(16, np.int64), np.zeros(24, np.int64)
+        take_numbers(16, cpu.PARALLEL_WORK, numbers, counter, 200_000)
+        met = max([k for k in range(1, 17) if (np.diff(numbers[:k]) > 0).all()])  # at least where the first one stopped
+        assert (np.diff(numbers[met - 1 :]) < 0).all() or (np.diff(numbers[met:]) < 0).all()
+        shared = shared or met < 15
+        if shared:
+            break
+    assert shared
 
 
 def test_threads_that_sleep_are_woken(two):

@@ -42,15 +42,15 @@ def test_the_bits_are_those_of_the_order_as_written(kind):
 
 def test_gradients_do_not_wait_for_each_other():
     model = dense([256] * 8)
-    step = mg.jit(training_step(model, mg.optim.SGD(0.1)))
+    step = mg.jit(training_step(model, mg.optim.SGD(0.1, momentum=0.9)))
     x, labels = mg.tensor(np.ones((2, 4), np.float32)), mg.tensor(np.zeros(2, np.int64))
     for _ in range(3):
         step(x, labels)
     plan = step._last.plan
-    assert names(plan).count("mg::sgd") == 16
+    assert names(plan).count("mg::momentum") == 16
     weights = 7 * 256 * 256 * 4
     assert plan.peak < weights / 3  # two of seven, and activations
-    updates = [i for i, name in enumerate(names(plan)) if name == "mg::sgd"]
+    updates = [i for i, name in enumerate(names(plan)) if name == "mg::momentum"]
     assert updates[0] < len(names(plan)) - 20
 
 
