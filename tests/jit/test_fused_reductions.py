@@ -30,11 +30,6 @@ def softmax(x, c):
     return (e / e.sum(axis=1, keepdims=True) * c).sum()
 
 
-def logsumexp(x, c):
-    m = x.max(axis=1)
-    return ((mg.log(mg.exp(x - m.reshape((-1, 1))).sum(axis=1)) + m) * c[:, 0]).sum()
-
-
 def rms_norm(x, c):
     return (x / mg.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5) * c).sum()
 
@@ -44,19 +39,21 @@ def batch_norm(x, c):
     return (d / mg.sqrt((d * d).mean(axis=0) + 1e-5) * c[0] * c).sum()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("loss", "sums"),
+    ("loss", "dtype", "sums"),
     [
-        (mean_squared_error, ["sub+square+mean"]),
-        (penalty, ["mul+sum", "abs+sum"]),
-        (softmax, ["sub+exp+sum", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to", "add+exp.d0+sub.d1+sum_to", "mg::sum"]),
-        (logsumexp, ["sub+exp+sum", "mg::sum", "exp.d0+sub.d1+sum_to", "mg::sum"]),
-        (rms_norm, ["mul+mean", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to"]),
-        (batch_norm, ["mg::mean", "sub+mul+mean", "mul+sum", "div.d1+sum_to", "sub.d1+sum_to"]),
+        (mean_squared_error, "float32", ["sub+square+mean"]),
+        (penalty, "float64", ["mul+sum", "abs+sum"]),
+        (
+            softmax,
+            "float32",
+            ["sub+exp+sum", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to", "add+exp.d0+sub.d1+sum_to", "mg::sum"],
+        ),
+        (rms_norm, "float64", ["mul+mean", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to"]),
+        (batch_norm, "float32", ["mg::mean", "sub+mul+mean", "mul+sum", "div.d1+sum_to", "sub.d1+sum_to"]),
     ],
 )
-def test_losses_and_norms_written_by_hand(loss, sums, dtype):
+def test_losses_and_norms_written_by_hand(loss, dtype, sums):
     width = 17 if loss is batch_norm else 260
     x, c = np.random.default_rng(0).standard_normal((2, 9, width)).astype(dtype)
     (f, got), (_, want) = both(lambda x, c: mg.value_and_grad(loss)(x, c), x, c)
