@@ -34,11 +34,6 @@ def rms_norm(x, c):
     return (x / mg.sqrt((x * x).mean(axis=1, keepdims=True) + 1e-5) * c).sum()
 
 
-def batch_norm(x, c):
-    d = x - x.mean(axis=0)
-    return (d / mg.sqrt((d * d).mean(axis=0) + 1e-5) * c[0] * c).sum()
-
-
 @pytest.mark.parametrize(
     ("loss", "dtype", "sums"),
     [
@@ -50,12 +45,10 @@ def batch_norm(x, c):
             ["sub+exp+sum", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to", "add+exp.d0+sub.d1+sum_to", "mg::sum"],
         ),
         (rms_norm, "float64", ["mul+mean", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to"]),
-        (batch_norm, "float32", ["mg::mean", "sub+mul+mean", "mul+sum", "div.d1+sum_to", "sub.d1+sum_to"]),
     ],
 )
 def test_losses_and_norms_written_by_hand(loss, dtype, sums):
-    width = 17 if loss is batch_norm else 260
-    x, c = np.random.default_rng(0).standard_normal((2, 9, width)).astype(dtype)
+    x, c = np.random.default_rng(0).standard_normal((2, 9, 260)).astype(dtype)
     (f, got), (_, want) = both(lambda x, c: mg.value_and_grad(loss)(x, c), x, c)
     close(got, want, dtype)
     assert [name for name in names(f) if "sum" in name or "mean" in name] == sums
