@@ -10,7 +10,7 @@ import numpy as np
 from minigrad.devices import cuda
 from minigrad.devices.cuda.reduction import Reduction, reduce_into, reduction
 from minigrad.ops.reductions_extremes import all_p, any_p, argmax_p, argmin_p, max_p, min_p
-from minigrad.ops.reductions_sums import _freedom, _stretched, count, mean_p, sum_p, sum_to_p, var_p
+from minigrad.ops.reductions_sums import _freedom, count, mean_p, stretched, sum_p, sum_to_p, var_p
 
 
 @cache
@@ -40,7 +40,7 @@ def _(out, x, *, axes, keepdims):
 
 @sum_to_p.kernel("cuda")
 def _(out, x, *, shape):
-    reduce_into(out, x, _stretched(x.shape, shape), _sum(x.dtype.kind))
+    reduce_into(out, x, stretched(x.shape, shape), _sum(x.dtype.kind))
 
 
 @mean_p.kernel("cuda")
