@@ -81,6 +81,8 @@ class Primitive:
             of all inputs as ``saved.shapes``. `needs` has a bool for each input. Written in primitives. None stands
             for a zero.
         jvp: tangents of the outputs from those of the inputs (None is a zero).
+        finish(name, **params): the params of a call whose kernels also apply the elementwise primitive of this name to
+            the first output, which `jit` then has them do where nothing else needs that output; None if they can't.
         samples(rng): yields `Sample`\\ s, on which the checks run.
 
     Raises:
@@ -136,6 +138,7 @@ class Primitive:
         self.vjp_rule: Callable | None = None
         self._jvp: Callable | None = None
         self._samples: Callable | None = None
+        self.finish_rule: Callable = lambda name, **params: None
         self._kernels: dict[str, Kernel] = {}  # by device
         self._plans: dict[tuple, Plan] = {}
         self._mutated: tuple[int, ...] = ()
@@ -221,6 +224,11 @@ class Primitive:
     def no_derivative(self, why: str) -> None:
         """Declare that the derivative does not exist, which differs from a zero and from a rule yet to be written."""
         self.undefined = why
+
+    def finish(self, rule: Callable) -> Callable:
+        """Register the rule for elementwise work on the first output that the kernels can do themselves."""
+        self.finish_rule = rule
+        return rule
 
     def samples(self, rule: Callable) -> Callable:
         """Register the samples."""

@@ -339,6 +339,17 @@ def substitute(result: Expr, old: Expr, new: Expr) -> Expr:
     return known[result]
 
 
+def with_values(result: Expr, values: dict[str, Expr]) -> Expr:
+    """`result` with expressions in the place of all its variables, by name."""
+    known: dict[int, Expr] = {}
+    for e in topological([result]):
+        if e.op == "var":
+            known[id(e)] = values[e.value]
+        else:
+            known[id(e)] = Expr(e.op, tuple([known[id(a)] for a in e.args]), e.value) if e.args else e
+    return known[id(result)]
+
+
 def variables_of(result: Expr) -> list[str]:
     """The names of the variables in an expression."""
     return [e.value for e in topological([result]) if e.op == "var"]

@@ -122,6 +122,14 @@ def _(dy, x, gamma, beta, mean, var, *, axes, parameter_axes, epsilon, wants, ac
     return tuple(a if w else Abstract(_EMPTY, a.dtype) for a, w in zip(outputs, wants))
 
 
+@standardize_p.finish
+@normalize_p.finish
+def _(name, *, activation=None, **params):
+    """A clamp costs the kernels nothing; other activations would be loops of their own there too."""
+    clamps = {f"mg::{clamp}": clamp for clamp in kernels.LIMITS if clamp}
+    return {**params, "activation": clamps[name]} if activation is None and name in clamps else None
+
+
 @moments_p.infer
 def _(x, *, axes):
     mg.dtypes.require_floating("moments", "x", x.dtype)

@@ -83,6 +83,17 @@ def test_axes_that_are_walked_alike_are_merged(operands, kinds, inner, outer):
     assert (None if found[2] is None else found[2].tolist()) == outer
 
 
+@pytest.mark.parametrize("shape", [(61, 331, 3), (20_000, 1), (4097, 6), (2, 8192, 63)])
+def test_narrow_rows_are_repeated(shape):
+    x, b = normal(shape, "float32"), normal(shape[-1:], "float32")
+    repeats = cpu_loops.walk(shape, (shape, shape[-1:])).repeats
+    assert (repeats[1] > 1) == (shape[-1] > 1)
+    same(mg.subtract(mg.Tensor(x), mg.Tensor(b)).numpy(), x - b)
+    f = mg.jit(lambda x, b: x - b)
+    for values in (b, b + 1):  # the second call replays with another row
+        same(f(mg.Tensor(x), mg.Tensor(values)).numpy(), x - values)
+
+
 # Memory layouts
 
 

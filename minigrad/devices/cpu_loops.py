@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,8 +70,8 @@ class Loop:
         size = prod(shape)
         if not size:
             return _leave
-        kernel, lengths = self._walk(shape, dtype, shapes)
-        if size < cpu.PARALLEL_WORK:
+        kernel, lengths, repeats = self._walk(shape, dtype, shapes)
+        if size < cpu.PARALLEL_WORK and max(repeats) == 1:
             return _serial(kernel.body, lengths, len(shapes), len(shape) == 1)
         chunks = cpu.chunks_of(size)
 
@@ -80,12 +80,12 @@ class Loop:
             if tuple([a.shape for a in arrays]) != shapes:
                 self(out, *arrays)
             else:
-                kernel(chunks, size, chunks, out.ravel(), *lengths, *[cpu.contiguous(a).ravel() for a in arrays])
+                kernel(chunks, size, chunks, out.ravel(), *lengths, *map(_copies, arrays, repeats))
 
         return fill
 
-    def bound(self, out: np.ndarray, *arrays: np.ndarray) -> tuple[cpu.Kernel, int, int, tuple] | None:
-        """Kernel, chunks, work and arguments of a call with these arrays; None if it needs more than compiled code."""
+    def bound(self, out: np.ndarray, *arrays: np.ndarray) -> list[tuple[cpu.Kernel, int, int, tuple]] | None:
+        """Kernel, chunks, work and arguments of each call for these arrays; None if it needs Python."""
         dtype = arrays[self._typed].dtype
         if not (dtypes.has_kernels(dtype) and out.flags.c_contiguous):
             return None
@@ -93,10 +93,10 @@ class Loop:
             arrays = tuple([without_repeats(a) for a in arrays])
             if not all(a.flags.c_contiguous for a in arrays):
                 return None
-        kernel, lengths = self._walk(out.shape, dtype, tuple([a.shape for a in arrays]))
-        size = out.size
-        chunks = (1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)) if size else 0
-        return kernel, chunks, size, (chunks, out.ravel(), *lengths, *[a.ravel() for a in arrays])
+        if not out.size:
+            return []
+        kernel, lengths, repeats = self._walk(out.shape, dtype, tuple([a.shape for a in arrays]))
+        return bound(kernel, [out], lengths, arrays, repeats)
 
     def _fill_otherwise(self, out: np.ndarray, *arrays: np.ndarray) -> None:
         if self._otherwise is None:
@@ -107,12 +107,12 @@ class Loop:
 
     def _walk(
         self, shape: tuple[int, ...], dtype: np.dtype, shapes: tuple[tuple[int, ...], ...]
-    ) -> tuple[cpu.Kernel, tuple]:
-        """The kernel for operands of these shapes, and the lengths and strides that it takes."""
+    ) -> tuple[cpu.Kernel, tuple, tuple[int, ...]]:
+        """The kernel for operands of these shapes; the lengths and repeats of a `Walk`."""
         if all(s == shape for s in shapes):
-            return self._kernel(dtype, "v" * len(shapes), False), ()
-        kinds, inner, outer, strides = layout(shape, shapes)
-        return self._kernel(dtype, kinds, outer is not None), () if outer is None else (inner, outer, strides)
+            return self._kernel(dtype, "v" * len(shapes), False), (), (1,) * len(shapes)
+        kinds, lengths, repeats = walk(shape, shapes)
+        return self._kernel(dtype, kinds, bool(lengths)), lengths, repeats
 
     def _kernel(self, dtype: np.dtype, kinds: str, nested: bool) -> cpu.Kernel:
         known = self._kernels.get((dtype.num, kinds, nested))
@@ -136,6 +136,12 @@ def _serial(body: cpu.Function, lengths: tuple, operands: int, is_flat: bool) ->
 def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
     """There is nothing to fill."""
 
+
+#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
+MOST_COMPARISONS = 8
+
+#: Operations in one loop, beyond which registers run out.
+MOST_OPERATIONS = 48
 
 _MOST_SHAPES = 4096  # remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
@@ -174,6 +180,100 @@ def layout(
     axis (``v``) or stays (``s``), that axis's length, the lengths of the axes before it and each operand's strides
     over those; None for both if there is none.
     """
+    merged = [(n, column) for n, _, column in merged_axes(shape, operands, [False] * len(shape))]
+    inner, last = merged.pop() if merged else (1, (0,) * len(operands))
+    kinds = "".join(["v" if step else "s" for step in last])
+    if not merged:
+        return kinds, inner, None, None
+    outer = np.array([n for n, _ in merged], np.int64)
+    return kinds, inner, outer, np.array([column for _, column in merged], np.int64)
+
+
+class Walk(NamedTuple):
+    """How operands are read beside an array that is filled.
+
+    Attributes:
+        kinds: for each operand whether it varies along the innermost axis (``v``) or stays (``s``).
+        lengths: what a nested kernel takes: `inner`, `outer` and `strides`; nothing for one that is not.
+        repeats: how many copies of each operand, one after another, the kernel takes in its place.
+    """
+
+    kinds: str
+    lengths: tuple
+    repeats: tuple[int, ...]
+
+
+_NARROW = 64  # elements of a row, below which a loop over it is hardly vectorized
+_WIDE = 1024  # elements of several such rows, which are walked as one
+_MANY = 1 << 14  # elements from which that repays the copies
+
+
+def walk(shape: tuple[int, ...], operands: tuple[tuple[int, ...], ...]) -> Walk:
+    """How contiguous operands of these shapes are walked; operands that are one narrow row are repeated.
+
+    Example:
+        >>> from minigrad.devices.cpu_loops import walk
+        >>> walk((32, 28, 28, 6), ((32, 28, 28, 6), (6,))).repeats
+        (1, 170)
+    """
+    kinds, inner, outer, strides = layout(shape, operands)
+    each = range(len(operands))
+    if outer is None or strides is None:
+        return Walk(kinds, (), tuple([1 for _ in each]))
+    if outer.size == 1 and inner < _NARROW and inner * outer[0] >= _MANY:
+        repeats = tuple([_WIDE // inner if kinds[i] == "v" and not strides[0, i] else 1 for i in each])
+        if max(repeats) > 1 and all(kinds[i] == "v" or not strides[0, i] for i in each):
+            times = max(repeats)
+            return Walk(kinds, (inner * times, -(-outer // times), strides * times), repeats)
+    return Walk(kinds, (inner, outer, strides), tuple([1 for _ in each]))
+
+
+def bound(
+    kernel: cpu.Kernel, outs: Sequence[np.ndarray], lengths: tuple, arrays: Sequence[np.ndarray], repeats: Sequence[int]
+) -> list[tuple[cpu.Kernel, int, int, tuple]]:
+    """Kernel, chunks, work and arguments of each call that a walk of these arrays takes."""
+    size = outs[0].size
+    calls, operands = repeated(arrays, repeats)
+    chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
+    return [*calls, (kernel, chunks, size, (chunks, *[out.ravel() for out in outs], *lengths, *operands))]
+
+
+def repeated(
+    arrays: Sequence[np.ndarray], repeats: Sequence[int]
+) -> tuple[list[tuple[cpu.Kernel, int, int, tuple]], list[np.ndarray]]:
+    """Contiguous arrays flat, each so many times one after another, and the calls that make them so."""
+    calls, operands = [], []
+    for a, times in zip(arrays, repeats):
+        operands.append(a.ravel() if times == 1 else np.empty(times * a.size, a.dtype))
+        if times > 1:
+            calls.append((_repeat, 1, 0, (operands[-1], a.ravel())))
+    return calls, operands
+
+
+@cpu.chunked
+def _repeat(chunk, out, x):
+    for start in range(0, out.size, x.size):
+        part = out[start : start + x.size]
+        for i in range(x.size):
+            part[i] = x[i]
+
+
+def _copies(a: np.ndarray, times: int) -> np.ndarray:
+    """The same for a call from Python, of one array, which may be strided."""
+    if times == 1:
+        return cpu.contiguous(a).ravel()
+    out = cpu.empty((times, a.size), a.dtype)
+    out[...] = a.reshape(-1)
+    return out.ravel()
+
+
+def merged_axes(
+    shape: tuple[int, ...], operands: Sequence[tuple[int, ...]], marks: Sequence[bool]
+) -> list[tuple[int, bool, tuple[int, ...]]]:
+    """Length, mark and each operand's stride of the axes of `shape`, those merged that all walk alike.
+
+    Operands are contiguous and broadcast to `shape`; axes of length 1 are left out, and marks are not mixed.
+    """
     steps = []
     for operand in operands:
         padded = (1,) * (len(shape) - len(operand)) + operand
@@ -182,20 +282,15 @@ def layout(
             row.append(0 if n == 1 else stride)
             stride *= n
         steps.append(row[::-1])
-    merged: list[tuple[int, tuple[int, ...]]] = []
-    for n, column in zip(shape, zip(*steps)):
+    merged: list[tuple[int, bool, tuple[int, ...]]] = []
+    for n, mark, column in zip(shape, marks, zip(*steps)):
         if n == 1:
             continue
-        if merged and all(before == here * n for before, here in zip(merged[-1][1], column)):
-            merged[-1] = (merged[-1][0] * n, column)
+        if merged and merged[-1][1] == mark and all(a == b * n for a, b in zip(merged[-1][2], column)):
+            merged[-1] = (merged[-1][0] * n, mark, column)
         else:
-            merged.append((n, column))
-    inner, last = merged.pop() if merged else (1, (0,) * len(operands))
-    kinds = "".join(["v" if step else "s" for step in last])
-    if not merged:
-        return kinds, inner, None, None
-    outer = np.array([n for n, _ in merged], np.int64)
-    return kinds, inner, outer, np.array([column for _, column in merged], np.int64)
+            merged.append((n, mark, column))
+    return merged
 
 
 def source_of(

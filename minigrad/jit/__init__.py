@@ -16,9 +16,9 @@ def jit(function: Callable | None = None, *, fuse: bool = True, limit: int = 16)
 
     Everything that primitives do is recorded: forward passes, gradients taken inside, optimizers' updates, running
     statistics, random numbers. A replay runs the same kernels on memory that was laid out once, without the Python in
-    between. Elementwise operations that follow one another become one loop, which may round differently; all else, and
-    everything with ``fuse=False``, gives the same bits. Calls with other shapes, dtypes or Python arguments are
-    recorded anew.
+    between. Elementwise operations that follow one another, and sums of what they make, become one loop, which may
+    round differently; all else, and everything with ``fuse=False``, gives the same bits. Calls with other shapes,
+    dtypes or Python arguments are recorded anew.
 
     What Python alone does happens at the recording and not again: printing, appending to a list, reading the clock,
     NumPy's random numbers, the choice of a branch. So a branch on a tensor's value, and whatever else turns tensors

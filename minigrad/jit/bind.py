@@ -52,7 +52,7 @@ def bind(function: Callable, out: Any, arrays: Sequence[np.ndarray | None], para
     if isinstance(function, Loop):
         bound = function.bound(out, *[a for a in arrays if a is not None])
         if bound is not None:
-            return [Compiled(*bound)] if bound[1] else []
+            return [Compiled(*call) for call in bound]
     else:
         # Whatever goes wrong on arrays without values, the call on real ones will do it right, or tell.
         with contextlib.suppress(Exception):

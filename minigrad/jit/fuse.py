@@ -8,32 +8,32 @@ functions, as those of single calls are. Rounding may differ, as the compiler jo
 On a GPU loops may be of strided arrays as well, and have room for more of them.
 
 A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
-derivative, are applied to each block of the product right after it was computed.
+derivative, are applied to each block of the product right after it was computed. It may end with sums over axes, all
+over the same, of what it makes: elements are summed as they are computed.
+
+Before all that, kernels do themselves what they can of the elementwise work on their outputs; see `finish`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from minigrad import dtypes, scalar
 from minigrad.devices import blas, cpu_loops
 from minigrad.devices.cuda import loops as cuda_loops
 from minigrad.elementwise import Elementwise
+from minigrad.jit.finish import finished
 from minigrad.jit.fused import Fused, FusedProduct
+from minigrad.jit.fused_sums import FusedSums
 from minigrad.jit.trace import Call, Value
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
+from minigrad.ops.reductions_sums import summed_axes
 from minigrad.scalar import Expr
 
-#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
-MOST_COMPARISONS = 8
-
-#: Operations in one loop, beyond which registers run out.
-MOST_OPERATIONS = 48
-
-#: The same on a GPU, where a thread has more of them, and arrays, of each of which it holds 16 bytes. With as many
-#: as this, float32 loops use 80 registers, of which three quarters of a GPU's threads can have that many.
+#: Operations in one loop on a GPU, where a thread has more registers, and arrays, of each of which it holds 16 bytes.
+#: With as many as this, float32 loops use 80 registers, of which three quarters of a GPU's threads can have that many.
 MOST_GPU_OPERATIONS = 96
 MOST_GPU_ARRAYS = 16
 
@@ -42,43 +42,51 @@ _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"
 
 def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
     """The calls with groups of them fused, and how many that saved; `kept` are values that are needed at the end."""
-    groups = _groups(calls)
+    recorded = len(calls)
+    at_end = {base for v in kept for base in _bases(v)}
+    calls = finished(calls, _uses(calls), at_end)
+    uses = _uses(calls)
+    place = {call: i for i, call in enumerate(calls)}
+    joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
+    for group in _groups(calls):
+        members = sorted(group.calls, key=place.__getitem__)
+        while len(members) > 1:  # as many of the first ones as can be one loop, and then the same of the rest
+            sizes = range(len(members), 1, -1)
+            made = next((m for n in sizes if (m := _join(members[:n], uses, at_end)) is not None), None)
+            size = 1 if made is None else len(made.primitive.members)  # type: ignore[attr-defined]
+            if made is not None:
+                joined.update(dict.fromkeys(members[:size]))
+                joined[members[size - 1]] = made
+            members = members[size:]
+    result = [made for call in calls if (made := joined.get(call, call)) is not None]
+    return result, recorded - len(result)
+
+
+def _uses(calls: list[Call]) -> dict[Value, list[Call]]:
+    """The calls that use each value, or a view of it."""
     uses: dict[Value, list[Call]] = {}
     for call in calls:
         for v in call.inputs:
-            while v is not None:
-                uses.setdefault(v, []).append(call)
-                v = v.base
-    at_end: set[Value] = set()
-    for v in kept:
-        while v is not None:
-            at_end.add(v)
-            v = v.base
-    joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
-    for group in groups:
-        for members in _attempts(group.calls):
-            made = _join(members, uses, at_end)
-            if made is not None:
-                joined.update(dict.fromkeys(members))
-                joined[members[-1]] = made
-                break
-    result = [made for call in calls if (made := joined.get(call, call)) is not None]
-    return result, len(calls) - len(result)
+            for base in _bases(v):
+                uses.setdefault(base, []).append(call)
+    return uses
 
 
-def _attempts(calls: list[Call]) -> list[list[Call]]:
-    """The members of a group, and those without a product: what may become one call."""
-    without = [call for call in calls if not _is_product(call)]
-    return [members for members in ((calls, without) if len(without) < len(calls) else (calls,)) if len(members) > 1]
+def _bases(v: Value | None) -> Iterator[Value]:
+    """A value, and those that it is a view of."""
+    while v is not None:
+        yield v
+        v = v.base
 
 
 class _Group:
     """Calls that may become one."""
 
-    __slots__ = ("calls", "closed", "made", "reads")
+    __slots__ = ("axes", "calls", "closed", "made", "reads")
 
     def __init__(self, call: Call):
         self.calls = [call]
+        self.axes: tuple[int, ...] | None = None  # over which sums are taken of what it makes
         self.made = set(call.outputs)
         self.reads = {v for v in call.inputs if v is not None}
         self.closed = False  # something that stays outside has used its values, or changed what it reads
@@ -91,6 +99,8 @@ def _groups(calls: list[Call]) -> list[_Group]:
     for call in calls:
         joins = _is_elementwise(call)
         if not (joins or _is_product(call)):
+            if _sums_up(call, of):
+                continue
             for v in call.inputs:
                 if v is not None and v.root in of:
                     of[v.root].closed = True
@@ -117,6 +127,20 @@ def _groups(calls: list[Call]) -> list[_Group]:
     return list(groups)
 
 
+def _sums_up(call: Call, of: dict[Value, _Group]) -> bool:
+    """Whether a call sums what a group makes, which it is a part of from now on."""
+    x, axes, _ = _sum_of(call) or (None, (), 0)
+    group = None if x is None else of.get(x)
+    if group is None or x not in group.made or group.closed or group.axes not in (None, axes):
+        return False
+    if any(map(_is_product, group.calls)):
+        return False
+    group.calls.append(call)
+    group.axes = axes
+    of[call.outputs[0]] = group
+    return True
+
+
 def _merged(one: _Group, other: _Group) -> _Group:
     """Both, the calls in an order in which values are made before they are used."""
     one.calls += [call for call in other.calls if call not in one.calls]
@@ -128,7 +152,7 @@ def _merged(one: _Group, other: _Group) -> _Group:
 def _fits(group: _Group, other: _Group) -> bool:
     """Whether two groups can be one loop that is still fast, if it stores no more than one value."""
     one, two = group.calls[0].outputs[0], other.calls[0].outputs[0]
-    if one.shape != two.shape or one.dtype != two.dtype:
+    if one.shape != two.shape or one.dtype != two.dtype or group.axes is not None or other.axes is not None:
         return False
     calls = (*group.calls, *other.calls)
     if sum(map(_is_product, calls)) > 1:
@@ -136,7 +160,7 @@ def _fits(group: _Group, other: _Group) -> bool:
     loops = [call for call in calls if not _is_product(call)]
     reads = {v for call in loops for v in call.inputs if v is not None} - group.made - other.made
     operations = sum(map(_operations, loops))
-    most = MOST_OPERATIONS if one.gpu is None else MOST_GPU_OPERATIONS
+    most = cpu_loops.MOST_OPERATIONS if one.gpu is None else MOST_GPU_OPERATIONS
     return operations <= most and _has_room(one, 1, reads)
 
 
@@ -144,7 +168,7 @@ def _has_room(like: Value, outputs: int, reads: Collection[Value]) -> bool:
     """Whether a loop is fast with so many outputs and these inputs."""
     if like.gpu is not None:
         return outputs + len(reads) <= MOST_GPU_ARRAYS
-    return _comparisons(outputs, reads) <= MOST_COMPARISONS
+    return _comparisons(outputs, reads) <= cpu_loops.MOST_COMPARISONS
 
 
 def _comparisons(outputs: int, reads: Iterable[Value]) -> int:
@@ -191,17 +215,31 @@ def is_contiguous(v: Value) -> bool:
     return v.kind != "constant" or cpu_loops.without_repeats(v.source).flags.c_contiguous
 
 
+def _plain_shape(v: Value) -> tuple[int, ...] | None:
+    """The shape of a value without what it repeats, as `cpu_loops.without_repeats` finds it; None if that is open."""
+    if v.kind == "constant":
+        return cpu_loops.without_repeats(v.source).shape
+    if v.base is None or v.kind != "result":
+        return v.shape
+    call = v.source[0]
+    inner = _plain_shape(call.inputs[0])
+    if inner is None or call.primitive.name == "mg::identity":
+        return inner
+    if call.primitive.name == "mg::broadcast_to":
+        return (1,) * (len(v.shape) - len(inner)) + inner
+    return v.shape if inner == call.inputs[0].shape else None
+
+
 def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) -> Call | None:
-    """One call for several; None if too many values would have to be stored for the loop to be fast."""
+    """One call for several; None if the loop would not be fast."""
     members = set(calls)
     product = next(filter(_is_product, calls), None)
     inputs: list[Value] = []
     known: dict[Value, Expr] = {}
     if product is not None:
         known[product.outputs[0]] = scalar.variable("in_0")
-    for call in calls:
-        if call is product:
-            continue
+    loops = [call for call in calls if _is_elementwise(call)]
+    for call in loops:
         mapping = {}
         for name, v in zip(call.primitive.inputs, call.inputs):
             assert v is not None
@@ -209,33 +247,56 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
                 known[v] = scalar.variable(f"in_{len(inputs) + (product is not None)}")
                 inputs.append(v)
             mapping[name] = known[v]
-        known[call.outputs[0]] = _substituted(call.primitive.expression, mapping)  # type: ignore[attr-defined]
+        known[call.outputs[0]] = scalar.with_values(call.primitive.expression, mapping)  # type: ignore[attr-defined]
     outputs = [
         call.outputs[0]
         for call in calls
-        if call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ()))
+        if call.outputs[0] in known
+        and (call.outputs[0] in at_end or any(user not in members for user in uses.get(call.outputs[0], ())))
     ]
-    if not _has_room(calls[-1].outputs[0], len(outputs), inputs):
-        return None
     names = [call.primitive.name for call in calls]
-    primitive: Any = Fused([known[v] for v in outputs], names)
-    if product is not None:
-        if not all(FusedProduct.takes(outputs[0].shape, v) for v in inputs):
+    expressions = [known[v] for v in outputs]
+    sums = [call for call in calls if call not in loops and call is not product]
+    primitive: Any
+    if sums:
+        primitive = _summed(sums, known, expressions, names, inputs)
+        outputs = [*[call.outputs[0] for call in sums], *outputs]
+    elif not _has_room(outputs[0], len(outputs), inputs):
+        return None
+    elif product is not None:
+        if not all(FusedProduct.takes(outputs[0].shape, _plain_shape(v)) for v in inputs):
             return None
         outputs.sort(key=lambda v: v is not product.outputs[0])
         primitive = FusedProduct([known[v] for v in outputs], names, product.params)
         inputs = [*product.inputs, *inputs]  # type: ignore[list-item]
+    else:
+        primitive = Fused(expressions, names)
+    if primitive is None:
+        return None
     made = Call(primitive, inputs, {}, calls[-1].where)  # type: ignore[arg-type]
     made.outputs = outputs
     return made
 
 
-def _substituted(expression: Expr, values: dict[str, Expr]) -> Expr:
-    """The expression with its variables replaced, all at once."""
-    known: dict[int, Expr] = {}
-    for e in scalar.topological([expression]):
-        if e.op == "var":
-            known[id(e)] = values[e.value]
-        else:
-            known[id(e)] = Expr(e.op, tuple([known[id(a)] for a in e.args]), e.value) if e.args else e
-    return known[id(expression)]
+def _summed(
+    sums: list[Call], known: dict[Value, Expr], stored: list[Expr], names: list[str], inputs: list[Value]
+) -> FusedSums | None:
+    """What sums values that are known as expressions of the inputs, and stores others; None if it would be slow."""
+    shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
+    summed = [found for call in sums if (found := _sum_of(call)) is not None]
+    if not all(x in known for x, _, _ in summed):  # another loop makes it
+        return None
+    x, axes, _ = summed[0]
+    made = FusedSums([known[x] for x, _, _ in summed], stored, names, [divisor for _, _, divisor in summed])
+    if len(shapes) < len(inputs) or not made.lay_out(x.abstract, axes, shapes):
+        return None
+    return made
+
+
+def _sum_of(call: Call) -> tuple[Value, tuple[int, ...], float] | None:
+    """What a call sums, over which axes, and what it divides by; None if it does something else."""
+    x = call.inputs[0] if call.inputs else None
+    if x is None or x.gpu is not None or not x.size:
+        return None
+    found = summed_axes(call.primitive, x.abstract, call.params)
+    return None if found is None or not found[0] else (x, *found)

@@ -10,8 +10,8 @@ import numpy as np
 
 from minigrad.devices import blas, cpu, cpu_loops
 from minigrad.jit.bind import Compiled, Step
-from minigrad.jit.trace import Value
 from minigrad.ops import linalg_cpu
+from minigrad.primitive import Abstract
 from minigrad.scalar import Expr
 
 
@@ -21,29 +21,29 @@ class Fused:
     Attributes:
         expressions: of each output, in the variables ``in_0``, ``in_1`` ...
         members: the names of the primitives.
+        workspaces: what the steps need besides, as of the other primitives' kernels.
     """
 
     mutates: tuple = ()
     view = False
+    workspaces: Sequence[Abstract] = ()
 
     def __init__(self, expressions: list[Expr], members: list[str]):
         self.expressions = expressions
         self.members = members
         self.name = "+".join(name.partition("::")[2] for name in members)
 
-    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
+    def steps(
+        self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
+    ) -> list[Step]:
         """The call of the one loop that fills the outputs."""
-        shape, size = outputs[0].shape, outputs[0].size
-        if not size:
+        if not outputs[0].size:
             return []
         arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
-        kinds, inner, outer, strides = cpu_loops.layout(shape, tuple([a.shape for a in arrays]))
+        kinds, lengths, repeats = cpu_loops.walk(outputs[0].shape, tuple([a.shape for a in arrays]))
         inputs = [f"in_{i}" for i in range(len(arrays))]
-        kernel = cpu_loops.kernel_of(self.expressions, inputs, outputs[0].dtype, kinds, outer is not None)
-        chunks = 1 if size < cpu.PARALLEL_WORK else cpu.chunks_of(size)
-        lengths = () if outer is None else (inner, outer, strides)
-        flat = [a.reshape(-1) for a in arrays]
-        return [Compiled(kernel, chunks, size, (chunks, *[o.reshape(-1) for o in outputs], *lengths, *flat))]
+        kernel = cpu_loops.kernel_of(self.expressions, inputs, outputs[0].dtype, kinds, bool(lengths))
+        return [Compiled(*call) for call in cpu_loops.bound(kernel, outputs, lengths, arrays, repeats)]
 
 
 class FusedProduct(Fused):
@@ -57,7 +57,9 @@ class FusedProduct(Fused):
         super().__init__(expressions, members)
         self.params = params
 
-    def steps(self, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray]) -> list[Step]:
+    def steps(
+        self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
+    ) -> list[Step]:
         """The call of the one kernel that multiplies and finishes."""
         chunks, work, form, x, y = linalg_cpu.operands(arrays[0], arrays[1], **self.params)
         others = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays[2:]]
@@ -100,9 +102,9 @@ class FusedProduct(Fused):
         return cpu_loops.shared_kernel(f"matmul_{self.expressions[-1].op}", text, scope, dtype)
 
     @staticmethod
-    def takes(shape: tuple[int, ...], operand: Value) -> bool:
-        """Whether an operand can be read beside the blocks of a product of this shape."""
-        return bool(_way(shape, operand.shape))
+    def takes(shape: tuple[int, ...], operand: tuple[int, ...] | None) -> bool:
+        """Whether an operand of a shape without repeats can be read beside the blocks of a product of this shape."""
+        return operand is not None and bool(_way(shape, operand))
 
 
 def _way(shape: tuple[int, ...], operand: tuple[int, ...]) -> str:

@@ -202,10 +202,10 @@ class _FusedRule(_Rule):
 
     def __init__(self, call: Call):
         self.fused: Any = call.primitive
-        self.workspaces = []
+        self.workspaces = self.fused.workspaces
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
-        return self.fused.steps(outputs, arrays)
+        return self.fused.steps(outputs, workspaces, arrays)
 
     def steps_in_place(self, targets: tuple, arrays: list) -> list[Step]:
         return self.fused.steps_in_place(targets, arrays)

@@ -1,8 +1,7 @@
-"""CPU kernels of the reductions: sums and centred squares in the (k0, r0, k1, r1) form, carried in float64.
+"""Sums and centred squares on the CPU: how they are cut up, and what runs.
 
-Where the last axis is reduced, each output is the sum of contiguous runs (``rows``); where it is kept, rows are added
-to a row of accumulators (``columns``). Work is cut over outputs, and over what is reduced into one output (`pieces`)
-where outputs are few; the pieces' sums are then combined in their order.
+Work is cut over outputs, and over what is reduced into one output (`pieces`) where outputs are few; the pieces' sums
+are then combined in their order. Sums are the loops of `reductions_loops` over what is already in memory.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minigrad import dtypes
+from minigrad import dtypes, scalar
 from minigrad.axes import canonical
 from minigrad.devices import cpu
+from minigrad.ops.reductions_loops import fold_rows, kernel_of
 from minigrad.primitive import Abstract
 
 _NO_WORK = np.empty((1, 1))
@@ -39,6 +39,11 @@ class Plan(NamedTuple):
 def plan_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> Plan:
     """The plan for an array of `shape`, which depends on nothing else: results do not depend on the threads."""
     k0, r0, k1, r1, permutation = canonical(shape, axes)
+    return plan_for(k0, r0, k1, r1)._replace(permutation=permutation)
+
+
+def plan_for(k0: int, r0: int, k1: int, r1: int) -> Plan:
+    """The plan for an array of a form."""
     size, kept = k0 * r0 * k1 * r1, k0 * k1
     wanted = cpu.chunks_of(size)
     if r1 == 1 and k1 > 1:
@@ -49,12 +54,12 @@ def plan_of(shape: tuple[int, ...], axes: tuple[int, ...]) -> Plan:
         groups = units if pieces > 1 else max(1, min(wanted, units))
         cut: tuple[int, ...] = (groups, pieces, r0, k1, block, fold)
         combine = (k1, block) if pieces > 1 else None
-        return Plan(permutation, True, groups * pieces, size, cut, combine, (groups * pieces, block * fold))
+        return Plan(None, True, groups * pieces, size, cut, combine, (groups * pieces, block * fold))
     pieces = max(1, min(wanted // max(1, kept), r0 if r0 > 1 else r1 // 4096))
-    groups = kept if pieces > 1 else max(1, min(wanted, kept))
+    groups = kept if pieces > 1 else min(wanted, kept)
     cut = (groups, pieces, r0, k1, r1)
     work = (groups * pieces, 1) if pieces > 1 else None
-    return Plan(permutation, False, groups * pieces, size, cut, (1, 1) if pieces > 1 else None, work)
+    return Plan(None, False, groups * pieces, size, cut, (1, 1) if pieces > 1 else None, work)
 
 
 def sum_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
@@ -64,25 +69,18 @@ def sum_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype
 
 
 def var_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
-    """The workspace of `var_into`: the accumulators, and in columns their means beside them; the outputs' means."""
+    """The workspace of `var_into`: accumulators, in columns with means beside them; the outputs' means."""
     if not dtypes.has_kernels(dtype):
         return ()
-    plan = plan_of(shape, axes)
-    chunks, width = plan.work or (1, 1)
-    means = canonical(shape, axes).groups if plan.combine else 1
-    return Abstract((chunks, 2 * width), dtypes.float64), Abstract((means,), dtypes.float64)
+    chunks, width = plan_of(shape, axes).work or (1, 1)
+    groups = canonical(shape, axes).groups
+    return Abstract((chunks, 2 * width), dtypes.float64), Abstract((groups,), dtypes.float64)
 
 
 def sum_into(out: np.ndarray, work: np.ndarray | None, x: np.ndarray, axes: tuple[int, ...], divisor: float) -> None:
     """Fill `out` with the sums over `axes`, divided by `divisor`."""
     plan = plan_of(x.shape, axes)
-    x = _flat(x, plan.permutation)
-    out = out.reshape(-1)
-    work = _NO_WORK if work is None else work
-    kernel = _sum_columns if plan.columns else _sum_rows
-    kernel(plan.chunks, plan.size, *plan.cut, out, work, x, divisor)
-    if plan.combine:
-        _combine(1, 0, out, work, plan.cut[1], *plan.combine, divisor)
+    _sum_into(out.reshape(-1), _NO_WORK if work is None else work, _flat(x, plan.permutation), plan, divisor)
 
 
 def var_into(
@@ -99,25 +97,27 @@ def var_into(
     x = _flat(x, plan.permutation)
     out = out.reshape(-1)
     if plan.combine:
-        first = _sum_columns if plan.columns else _sum_rows
-        first(plan.chunks, plan.size, *plan.cut, out, work, x, count)
-        _combine(1, 0, means, work, plan.cut[1], *plan.combine, count)
+        _sum_into(means, work, x, plan, count)
     kernel = _squares_columns if plan.columns else _squares_rows
-    kernel(plan.chunks, plan.size, *plan.cut, out, work, means, x, count, divisor)
+    kernel(plan.chunks, plan.size, *plan.cut, work, out, divisor, means, count, x)
     if plan.combine:
-        _combine(1, 0, out, work, plan.cut[1], *plan.combine, divisor)
+        combine(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
+
+
+def _sum_into(out: np.ndarray, work: np.ndarray, x: np.ndarray, plan: Plan, divisor: float) -> None:
+    kernel = sum_columns if plan.columns else sum_rows
+    kernel(plan.chunks, plan.size, *plan.cut, work, out, divisor, x)
+    if plan.combine:
+        combine(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
 
 
 def _flat(x: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarray:
     return cpu.contiguous(x if permutation is None else x.transpose(permutation)).reshape(-1)
 
 
-@cpu.jit
-def _total(x):
-    total = 0.0
-    for i in range(x.size):
-        total += x[i]
-    return total
+sum_rows = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "rows")
+sum_columns = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "columns")
+_sum_rows, _sum_columns = sum_rows.body, sum_columns.body
 
 
 @cpu.jit
@@ -130,15 +130,17 @@ def _squares(x, mean):
 
 
 @cpu.chunked
-def _sum_rows(chunk, groups, pieces, r0, k1, r1, out, work, x, divisor):
+def _squares_rows(chunk, groups, pieces, r0, k1, r1, work, out, divisor, means, count, x):
     group, piece = chunk // pieces, chunk % pieces
     low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)
     left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)
+    if pieces == 1:
+        _sum_rows(chunk, groups, pieces, r0, k1, r1, work, means, count, x)
     for o in range(group * out.size // groups, (group + 1) * out.size // groups):
         at = o * r1 if r0 == 1 else ((o // k1 * r0 + low) * k1 + o % k1) * r1
         total = 0.0
         for _ in range(low, high):
-            total += _total(x[at + left : at + right])
+            total += _squares(x[at + left : at + right], means[o])
             at += k1 * r1
         if pieces == 1:
             out[o] = total / divisor
@@ -146,61 +148,9 @@ def _sum_rows(chunk, groups, pieces, r0, k1, r1, out, work, x, divisor):
             work[chunk, 0] = total
 
 
-@cpu.chunked
-def _squares_rows(chunk, groups, pieces, r0, k1, r1, out, work, means, x, count, divisor):
-    group, piece = chunk // pieces, chunk % pieces
-    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)
-    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)
-    for o in range(group * out.size // groups, (group + 1) * out.size // groups):
-        start = o * r1 if r0 == 1 else ((o // k1 * r0 + low) * k1 + o % k1) * r1
-        mean = 0.0
-        if pieces == 1:
-            for r in range(high - low):
-                at = start + r * k1 * r1
-                mean += _total(x[at : at + r1])
-            mean /= count
-        else:
-            mean = means[o]
-        total = 0.0
-        for r in range(high - low):
-            at = start + r * k1 * r1
-            total += _squares(x[at + left : at + right], mean)
-        if pieces == 1:
-            out[o] = total / divisor
-        else:
-            work[chunk, 0] = total
-
-
-@cpu.jit
-def _add_rows(acc, x, rows, stride, rest):
-    """acc[j] = Σ x[r·stride + j] over the rows, and one row more of which only `rest` elements are there."""
-    n = acc.size
-    for j in range(n):
-        acc[j] = 0.0
-    at = 0
-    for _ in range(rows // 8):
-        a, b = x[at : at + n], x[at + stride : at + stride + n]
-        c, d = x[at + 2 * stride : at + 2 * stride + n], x[at + 3 * stride : at + 3 * stride + n]
-        e, f = x[at + 4 * stride : at + 4 * stride + n], x[at + 5 * stride : at + 5 * stride + n]
-        g, h = x[at + 6 * stride : at + 6 * stride + n], x[at + 7 * stride : at + 7 * stride + n]
-        for j in range(n):
-            left = (np.float64(a[j]) + np.float64(b[j])) + (np.float64(c[j]) + np.float64(d[j]))
-            right = (np.float64(e[j]) + np.float64(f[j])) + (np.float64(g[j]) + np.float64(h[j]))
-            acc[j] += left + right
-        at += 8 * stride
-    for _ in range(rows % 8):
-        a = x[at : at + n]
-        for j in range(n):
-            acc[j] += a[j]
-        at += stride
-    a = x[at : at + rest]
-    for j in range(rest):
-        acc[j] += a[j]
-
-
 @cpu.jit
 def _add_squares(acc, mean, x, rows, stride, rest):
-    """acc[j] = Σ (x[r·stride + j] − mean[j])², over the same rows."""
+    """acc[j] = Σ (x[r·stride + j] − mean[j])² over the rows, and one more of which only `rest` elements are there."""
     n = acc.size
     for j in range(n):
         acc[j] = 0.0
@@ -217,58 +167,23 @@ def _add_squares(acc, mean, x, rows, stride, rest):
         acc[j] += d * d
 
 
-@cpu.jit
-def _fold(acc, width, fold):
-    for t in range(1, fold):
-        part = acc[t * width : (t + 1) * width]
-        for j in range(width):
-            acc[j] += part[j]
-
-
 @cpu.chunked
-def _sum_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, x, divisor):
+def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, work, out, divisor, means, count, x):
     group, piece = chunk // pieces, chunk % pieces
     blocks = (k1 + block - 1) // block
     units = out.size // k1 * blocks
     low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces
-    for unit in range(group * units // groups, (group + 1) * units // groups):
-        slab, left = unit // blocks, unit % blocks * block
-        width = min(block, k1 - left)
-        acc = work[chunk, : width * fold]
-        part = x[(slab * r0 + low) * k1 + left : (slab * r0 + high) * k1]
-        _add_rows(acc, part, (high - low) // fold, k1 * fold, (high - low) % fold * k1)
-        _fold(acc, width, fold)
-        if pieces == 1:
-            o = out[slab * k1 + left : slab * k1 + left + width]
-            for j in range(width):
-                o[j] = acc[j] / divisor
-
-
-@cpu.chunked
-def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, means, x, count, divisor):
-    group, piece = chunk // pieces, chunk % pieces
-    blocks = (k1 + block - 1) // block
-    units = out.size // k1 * blocks
-    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces
+    if pieces == 1:
+        _sum_columns(chunk, groups, pieces, r0, k1, block, fold, work, means, count, x)
     for unit in range(group * units // groups, (group + 1) * units // groups):
         slab, left = unit // blocks, unit % blocks * block
         width = min(block, k1 - left)
         acc, mean = work[chunk, : width * fold], work[chunk, block * fold : block * fold + width * fold]
+        for j in range(width * fold):
+            mean[j] = means[slab * k1 + left + j % width]
         part = x[(slab * r0 + low) * k1 + left : (slab * r0 + high) * k1]
-        rows, stride, rest = (high - low) // fold, k1 * fold, (high - low) % fold * k1
-        if pieces == 1:
-            _add_rows(acc, part, rows, stride, rest)
-            _fold(acc, width, fold)
-            for j in range(width):
-                mean[j] = acc[j] / count
-        else:
-            m = means[slab * k1 + left : slab * k1 + left + width]
-            for j in range(width):
-                mean[j] = m[j]
-        for j in range(width, width * fold):
-            mean[j] = mean[j - width]
-        _add_squares(acc, mean, part, rows, stride, rest)
-        _fold(acc, width, fold)
+        _add_squares(acc, mean, part, (high - low) // fold, k1 * fold, (high - low) % fold * k1)
+        fold_rows(acc, width, fold)
         if pieces == 1:
             o = out[slab * k1 + left : slab * k1 + left + width]
             for j in range(width):
@@ -276,15 +191,18 @@ def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, out, work, mean
 
 
 @cpu.chunked
-def _combine(chunk, out, work, pieces, k1, block, divisor):
-    """The outputs from their pieces' sums, which stand one below the other, in order. All in one chunk."""
+def combine(chunk, first, out, work, pieces, k1, block, divisor):
+    """The outputs from their pieces' sums, which stand one below the other, in order. All in one chunk.
+
+    They are in the columns of the workspace from `first` on.
+    """
     blocks = (k1 + block - 1) // block
     for unit in range(out.size // k1 * blocks):
         slab, left = unit // blocks, unit % blocks * block
         width = min(block, k1 - left)
-        acc = work[unit * pieces]
+        acc = work[unit * pieces, first : first + width]
         for p in range(1, pieces):
-            row = work[unit * pieces + p]
+            row = work[unit * pieces + p, first : first + width]
             for j in range(width):
                 acc[j] += row[j]
         o = out[slab * k1 + left : slab * k1 + left + width]

@@ -144,8 +144,17 @@ def _(tangents, primals, outputs, *, axes, keepdims):
 sum_p.samples(reduction_samples())
 
 
+def summed_axes(primitive: Primitive, x: Abstract, params: dict[str, Any]) -> tuple[tuple[int, ...], float] | None:
+    """The axes that a call of `sum_p`, `sum_to_p` or `mean_p` sums, and what it divides by; None for another one."""
+    if primitive is sum_to_p:
+        return stretched(x.shape, params["shape"]), 1.0
+    if primitive is sum_p or primitive is mean_p:
+        return params["axes"], float(count(x.shape, params["axes"])) if primitive is mean_p else 1.0
+    return None
+
+
 @lru_cache(maxsize=4096)
-def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+def stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of `shape` that broadcasting from `target` added or stretched."""
     added = len(shape) - len(target)
     if added < 0 or not all(t in (1, n) for t, n in zip(target, shape[added:])):
@@ -155,23 +164,23 @@ def _stretched(shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ..
 
 @sum_to_p.infer
 def _(x, *, shape):
-    _stretched(x.shape, shape)
+    stretched(x.shape, shape)
     return Abstract(shape, _summed(x.dtype))
 
 
 @sum_to_p.workspace
 def _(x, *, shape):
-    return sum_workspace(x.shape, _stretched(x.shape, shape), x.dtype)
+    return sum_workspace(x.shape, stretched(x.shape, shape), x.dtype)
 
 
 @sum_to_p.kernel("reference")
 def _(x, *, shape):
-    return np.add.reduce(x, axis=_stretched(x.shape, shape)).reshape(shape)
+    return np.add.reduce(x, axis=stretched(x.shape, shape)).reshape(shape)
 
 
 @sum_to_p.kernel("cpu")
 def _(out, x, *, shape):
-    axes = _stretched(x.shape, shape)
+    axes = stretched(x.shape, shape)
     if dtypes.has_kernels(x.dtype):
         sum_into(*_split(out), x, axes, 1.0)
     else:

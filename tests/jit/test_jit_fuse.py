@@ -45,7 +45,7 @@ def test_values_that_others_need_are_stored():
 
     x = np.random.default_rng(1).standard_normal((3, 7))
     (f, got), (_, want) = both(function, x)
-    assert len(names(f)) == 2
+    assert len(names(f)) == 1
     for a, b in zip(got, want):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-13)
 
@@ -74,7 +74,7 @@ def test_a_user_in_between_keeps_its_order():
     x = np.random.default_rng(4).standard_normal((3, 5)) / 3
     (f, got), (_, want) = both(function, x)
     np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-13)
-    assert len(names(f)) == 3
+    assert names(f) == ["exp+sum", "mul+tanh+add"]
 
 
 def test_a_change_in_between_keeps_its_order():

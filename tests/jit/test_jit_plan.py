@@ -113,8 +113,8 @@ def test_reports_and_drawings(tmp_path):
     f = mg.jit(lambda x: mg.exp(x).sum())
     f(mg.tensor(np.zeros((3, 5))))
     report = f.plan()
-    assert "2 calls recorded, 2 left (0 folded, 0 merged, 0 dead, 0 fused)" in str(report)
-    assert "float64(3, 5)" in str(report)
+    assert "2 calls recorded, 1 left (0 folded, 0 merged, 0 dead, 1 fused)" in str(report)
+    assert "float64()" in str(report)
     assert "def replay(x0):" in report.source
     matplotlib = pytest.importorskip("matplotlib")
     assert matplotlib

@@ -11,7 +11,7 @@ from minigrad import dtypes
 from minigrad.devices import cuda
 from minigrad.devices.cuda.reduction import Reduction, reduce_into, reduction
 from minigrad.ops.reductions_extremes import all_p, any_p, argmax_p, argmin_p, max_p, min_p
-from minigrad.ops.reductions_sums import _freedom, _stretched, count, mean_p, sum_p, sum_to_p, var_p
+from minigrad.ops.reductions_sums import _freedom, count, mean_p, stretched, sum_p, sum_to_p, var_p
 
 
 @cache
@@ -41,7 +41,7 @@ def _(out, x, *, axes, keepdims):
 
 @sum_to_p.kernel("cuda")
 def _(out, x, *, shape):
-    reduce_into(out, x, _stretched(x.shape, shape), _sum(dtypes.kind(x.dtype)))
+    reduce_into(out, x, stretched(x.shape, shape), _sum(dtypes.kind(x.dtype)))
 
 
 @mean_p.kernel("cuda")

@@ -1,0 +1,95 @@
+"""Fused sums: what stands for a group of elementwise calls and the sums of what they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigrad import dtypes
+from minigrad.devices import cpu_loops
+from minigrad.jit.bind import Compiled, Step
+from minigrad.jit.fused import Fused
+from minigrad.ops.reductions_cpu import combine, plan_for
+from minigrad.ops.reductions_loops import (
+    LONG,
+    ROWS,
+    SHORTEST,
+    STRETCH,
+    buffer_size,
+    buffers_of,
+    has_strides,
+    is_costly,
+    kernel_of,
+    walk_of,
+)
+from minigrad.primitive import Abstract
+from minigrad.scalar import Expr
+
+
+class FusedSums(Fused):
+    """Sums of expressions over the same axes; outputs are the sums, and then what is stored of the elements.
+
+    Args:
+        sums: the expressions that are summed.
+        stored: those that are stored.
+        members: the names of the primitives.
+        divisors: what each sum is divided by.
+    """
+
+    def __init__(self, sums: list[Expr], stored: list[Expr], members: list[str], divisors: list[float]):
+        super().__init__([*sums, *stored], members)
+        self.sums, self.stored, self.divisors = sums, stored, divisors
+
+    def lay_out(self, x: Abstract, axes: tuple[int, ...], operands: Sequence[tuple[int, ...]]) -> bool:
+        """See how elements like `x` are summed over these axes; false if their loop would not be vectorized.
+
+        The operands' shapes are without what they repeat.
+        """
+        walk = walk_of(x.shape, axes, operands)
+        if walk is None:
+            return False
+        plan, (_, r0, k1, r1) = plan_for(*walk.form), walk.form
+        others = [kind != "l" for kind in walk.kinds]
+        least = LONG if is_costly(self.expressions) else SHORTEST
+        if plan.columns:
+            block, fold = plan.cut[-2:]
+            flat = k1 < LONG and not walk.strides[:2].any(where=others)
+            way, times = ("flat", ROWS * fold) if flat else ("columns", 1)
+            fits = flat or (fold == 1 and min(k1, block) >= least)
+        else:
+            short = r0 == 1 and r1 < least and not walk.strides.any(where=others)
+            way, times = ("short", STRETCH // r1) if short else ("rows", 1)
+            fits = short or r1 >= least
+        buffers = buffers_of(self.sums, self.stored, walk.kinds, way)
+        writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
+        if not fits or writes * reads + writes * (writes - 1) // 2 > cpu_loops.MOST_COMPARISONS:
+            return False
+        width = plan.work[1] if plan.work else 1
+        self._walk, self._plan, self._way = walk, plan, way
+        self._repeats = [times if kind == "v" else 1 for kind in walk.kinds]
+        self.workspaces = [
+            Abstract((plan.chunks, len(self.sums) * width), dtypes.float64),
+            Abstract((plan.chunks, buffers * buffer_size(way, width)), x.dtype),
+        ]
+        return True
+
+    def steps(
+        self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
+    ) -> list[Step]:
+        """The call of the one kernel that computes and sums, and of what combines the sums of pieces."""
+        n, plan, walk = len(self.sums), self._plan, self._walk
+        kernel = kernel_of(self.sums, self.stored, walk.kinds, outputs[0].dtype, self._way)
+        arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
+        work, *buffers = [w for w in workspaces if w.size]
+        sums = [o.reshape(-1) for o in outputs[:n]]
+        calls, operands = cpu_loops.repeated(arrays, self._repeats)
+        others = [*[o.reshape(-1) for o in outputs[n:]], *operands]
+        strides = [walk.strides] if has_strides(walk.kinds) else []
+        args = (*plan.cut, work, *buffers, *strides, *sums, *self.divisors, *others)
+        steps: list[Step] = [*[Compiled(*call) for call in calls], Compiled(kernel, plan.chunks, plan.size, args)]
+        if plan.combine is not None:
+            width = work.shape[1] // n
+            for k, (out, divisor) in enumerate(zip(sums, self.divisors)):
+                steps.append(Compiled(combine, 1, 0, (k * width, out, work, plan.cut[1], *plan.combine, divisor)))
+        return steps
