@@ -30,7 +30,7 @@ def through_float32(primitive: Primitive, rule: Kernel, specs: Sequence[Abstract
         wide = [None if a is None else _wide(a) for a in inputs]
         mutated = primitive.mutated_inputs(len(inputs))
         wanted = [a.dtype for a in ([inputs[i] for i in mutated] if mutated else specs) if a is not None]
-        room = () if rule.returns else primitive.workspaces(wide, params)
+        room = () if rule.returns else primitive.scratch(wide, params)
         plan = Plan([_wide(a) for a in specs], room, wide, params, rule)
         given = {} if plan.planned else params
 

@@ -244,7 +244,7 @@ class Primitive:
             return rule
         return halves.through_float32(self, rule, outputs)
 
-    def workspaces(self, inputs: Sequence[Abstract | None], params: dict) -> Sequence[Abstract]:
+    def scratch(self, inputs: Sequence[Abstract | None], params: dict) -> Sequence[Abstract]:
         """The scratch buffers that a kernel of the CPU needs for a call like this."""
         return self._workspace(*inputs, **params) if self._workspace else ()
 
@@ -467,7 +467,7 @@ class Primitive:
         gpu = key[0] if isinstance(key[0], int) else None
         frozen = [i for i, name in enumerate(self.outputs) if name in self.frozen] if self.frozen else ()
         rule = self.kernel_for(key[0] if gpu is None else "cuda", values, specs)
-        workspaces = self.workspaces(values, params) if gpu is None and not rule.returns else ()
+        workspaces = self.scratch(values, params) if gpu is None and not rule.returns else ()
         plan = Plan(specs, workspaces, values, params, rule, frozen, gpu)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()

@@ -175,7 +175,7 @@ class _Rule:
         self.returns = found.returns
         self.kernel: Callable = found.function(*abstract, **call.params) if found.planned else found.function
         self.params = {} if found.planned else call.params
-        self.workspaces: list[Abstract] = [] if found.returns else list(primitive.workspaces(abstract, call.params))
+        self.workspaces: list[Abstract] = [] if found.returns else list(primitive.scratch(abstract, call.params))
         self.single_target = primitive.single_target
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
@@ -202,7 +202,7 @@ class _FusedRule(_Rule):
 
     def __init__(self, call: Call):
         self.fused: Any = call.primitive
-        self.workspaces = self.fused.workspaces
+        self.workspaces = call.primitive.workspaces  # type: ignore[attr-defined]
 
     def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
         return self.fused.steps(outputs, workspaces, arrays)
