@@ -127,7 +127,7 @@ def _homes(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, way: str) -
 
 def _rows(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
     each = range(len(homes))
-    text = "    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 > 1 else (0, 1)\n"
+    text = "    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 != 1 else (0, 1)\n"
     text += "    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)\n"
     text += "    first, last = group * sum_0.size // groups, (group + 1) * sum_0.size // groups\n"
     text += "    slab, kept = first // k1, first % k1\n    for o in range(first, last):\n"
