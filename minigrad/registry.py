@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from minigrad.errors import ArgumentError, RegistrationError
@@ -59,10 +60,19 @@ def registered() -> dict[str, Primitive]:
 
 
 def restore(registry: dict[str, Primitive]) -> None:
-    """Make the registry what it was, after a plugin that failed half way."""
+    """Make the registry what it was, after a plugin that failed half way; derivatives made meanwhile stay."""
     with _lock:
         _registry.clear()
+        for primitive in registry.values():
+            _registry.update({derived.name: derived for derived in _derivatives(primitive)})
         _registry.update(registry)
+
+
+def _derivatives(primitive: Primitive) -> Iterator[Primitive]:
+    """The primitives that were made for a primitive's derivatives, of every order."""
+    for derived in list(getattr(primitive, "_derivatives", {}).values()):
+        yield derived
+        yield from _derivatives(derived)
 
 
 def namespaces() -> list[str]:

@@ -166,6 +166,17 @@ def test_derived_primitives_are_registered_and_not_listed():
     assert "mg::tanh.d0" not in [p.name for p in mg.primitive.primitives()]
 
 
+def test_derivatives_made_meanwhile_survive_a_restore():
+    f = mg.elementwise("tests::cubed", override=True)(lambda x: x * x * x)
+    before = mg.primitive.registered()
+    mg.grad(lambda x: mg.grad(lambda t: f(t).sum())(x).sum())(mg.tensor([2.0]))
+    made("tests::gone")
+    mg.primitive.restore(before)
+    assert mg.primitive.get("tests::cubed.d0").derived
+    assert mg.primitive.get("tests::cubed.d0.d1").derived
+    assert "tests::gone" not in mg.primitive.registered()
+
+
 def test_the_plan_cache_is_bounded():
     p = made("tests::many")
     for n in range(5000):
