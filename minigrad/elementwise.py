@@ -75,9 +75,7 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False, like: 
         elif v.__class__ is not float and v.__class__ is not int:
             break
     else:
-        if dtype is not None and (
-            dtype.kind == "f" or dtypes.is_bfloat16(dtype)
-        ):  # the usual case: floats of one dtype, and numbers
+        if dtype is not None and dtypes.is_differentiable(dtype):  # the usual case: floats of one dtype, and numbers
             return [v if isinstance(v, Tensor) else _number(operation, v, dtype, like) for v in values]
     for v in values:
         if v is None or isinstance(v, str):
@@ -94,7 +92,7 @@ def promoted(operation: str, values: Sequence[Any], floats: bool = False, like: 
 
 
 def with_number(primitive: Elementwise, x: Any, y: Any) -> Sequence[Tensor]:
-    """Two values, one of them a Python number, as tensors for a primitive; beside floats in less than half the time."""
+    """Two values, one of them a Python number, as tensors for a primitive; beside floats by a shorter way."""
     if isinstance(x, Tensor) and x._data.dtype.kind == "f":
         return x, _number(primitive.name, y, x._data.dtype, x)
     if isinstance(y, Tensor) and y._data.dtype.kind == "f":
@@ -158,7 +156,7 @@ class Elementwise(Primitive):
         self._derivatives: dict[int, Elementwise] = {}
 
     def __call__(self, *inputs: Any, **params: Any) -> Any:
-        """As any primitive's call. One or two tensors on the CPU, the usual case, take a way of half the length."""
+        """As any primitive's call. One or two tensors on the CPU, the usual case, take a shorter way."""
         here = state.__dict__
         try:
             if len(inputs) == 2:

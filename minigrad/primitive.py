@@ -22,7 +22,7 @@ from minigrad.errors import (
 )
 from minigrad.registry import get, namespaces, primitives, registered, restore
 from minigrad.rules import Abstract, Invariance, Sample
-from minigrad.tape import Node, is_recording, state
+from minigrad.tape import DEVICES, Node, is_recording, on_device, state
 from minigrad.tensor import Tensor, as_tensor
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "restore",
 ]
 
-DEVICES = ("reference", "cpu", "cuda")
 _MOST_PLANS = 4096  # shapes remembered a primitive
 Saved: Any = namedtuple("Saved", ("shapes",))  # what a vjp rule gets that saves nothing
 _new_tuple = tuple.__new__  # makes named tuples in half the time
@@ -482,28 +481,6 @@ class Primitive:
         unknown = set(params) - set(self.params)
         if unknown:
             raise ArgumentTypeError(f"{self.name}: unknown argument {sorted(unknown)}, expected {self.params}")
-
-
-class on_device:
-    """Run primitives with the kernels of a device, in this thread: ``with on_device("reference"): ...``.
-
-    The reference kernels take any dtype, complex and extended precision included, which the gradient checks use.
-    """
-
-    def __init__(self, device: str):
-        if device == "cuda":
-            raise DeviceError("on_device: tensors on a GPU are computed with there; move them with .to('cuda')")
-        if device not in DEVICES:
-            raise DeviceError(f"on_device: unknown device {device!r}, expected one of {DEVICES[:2]}")
-        self._device = device
-        self._before: list[str] = []
-
-    def __enter__(self) -> None:
-        self._before.append(state.device)
-        state.device = self._device
-
-    def __exit__(self, *exc: object) -> None:
-        state.device = self._before.pop()
 
 
 def _as_tuple(results: Any) -> tuple[np.ndarray, ...]:

@@ -1,4 +1,4 @@
-"""The tape: nodes recorded by primitives, `no_grad`, and the walk back over them.
+"""The tape: nodes recorded by primitives, `no_grad` and `on_device`, and the walk back over them.
 
 A node points to the nodes that made its inputs, so a result that is dropped takes its part of the tape with it. The
 walk goes from node to node in a loop, always to the newest that is left: no recursion at any depth.
@@ -16,13 +16,16 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from minigrad.errors import GradientError, MutationError, ShapeError
+from minigrad.errors import DeviceError, GradientError, MutationError, ShapeError
 from minigrad.tensor import Leaf, Tensor, next_id, put_grad
 
 if TYPE_CHECKING:
     from types import FrameType
 
 Edge = tuple[Any, int]  # a node (or leaf) and which of its outputs
+
+
+DEVICES = ("reference", "cpu", "cuda")
 
 
 class _State(threading.local):
@@ -116,6 +119,28 @@ class enabled:
 
     def __exit__(self, *exc: object) -> None:
         state.no_grad, state.suspendable = self._before
+
+
+class on_device:
+    """Run primitives with the kernels of a device, in this thread: ``with on_device("reference"): ...``.
+
+    The reference kernels take any dtype, complex and extended precision included, which the gradient checks use.
+    """
+
+    def __init__(self, device: str):
+        if device == "cuda":
+            raise DeviceError("on_device: tensors on a GPU are computed with there; move them with .to('cuda')")
+        if device not in DEVICES:
+            raise DeviceError(f"on_device: unknown device {device!r}, expected one of {DEVICES[:2]}")
+        self._device = device
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        self._before.append(state.device)
+        state.device = self._device
+
+    def __exit__(self, *exc: object) -> None:
+        state.device = self._before.pop()
 
 
 class Node:

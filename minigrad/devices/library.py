@@ -34,8 +34,8 @@ class Library(JITCodeLibrary):
 def loaded(context: Any, stored: tuple) -> Any:
     """The result of a compilation that was stored, as Numba's compiler would give it.
 
-    Most kernels are only called. What it takes to link them into others is ten times the size of their machine code, so
-    it is dropped, and made again where one is linked.
+    Most kernels are only called. What it takes to link them into others is far larger than their machine code, so it is
+    dropped, and made again where one is linked.
     """
     result = CompileResult._rebuild(context, *stored)
     _, _, (_, bitcode) = stored[0]

@@ -16,7 +16,7 @@ Before all that, kernels do themselves what they can of the elementwise work on 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from minigrad import dtypes, scalar
@@ -26,7 +26,7 @@ from minigrad.elementwise import Elementwise
 from minigrad.jit.finish import finished
 from minigrad.jit.fused import Fused, FusedProduct
 from minigrad.jit.fused_sums import FusedSums
-from minigrad.jit.trace import Call, Value
+from minigrad.jit.trace import Call, Value, uses_of
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
 from minigrad.ops.reductions_sums import summed_axes
@@ -43,9 +43,9 @@ _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"
 def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
     """The calls with groups of them fused, and how many that saved; `kept` are values that are needed at the end."""
     recorded = len(calls)
-    at_end = {base for v in kept for base in _bases(v)}
-    calls = finished(calls, _uses(calls), at_end)
-    uses = _uses(calls)
+    at_end = {base for v in kept for base in v.bases}
+    calls = finished(calls, uses_of(calls), at_end)
+    uses = uses_of(calls)
     place = {call: i for i, call in enumerate(calls)}
     joined: dict[Call, Call | None] = {}  # for each member of a group what takes its place, if anything does
     for group in _groups(calls):
@@ -60,23 +60,6 @@ def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
             members = members[size:]
     result = [made for call in calls if (made := joined.get(call, call)) is not None]
     return result, recorded - len(result)
-
-
-def _uses(calls: list[Call]) -> dict[Value, list[Call]]:
-    """The calls that use each value, or a view of it."""
-    uses: dict[Value, list[Call]] = {}
-    for call in calls:
-        for v in call.inputs:
-            for base in _bases(v):
-                uses.setdefault(base, []).append(call)
-    return uses
-
-
-def _bases(v: Value | None) -> Iterator[Value]:
-    """A value, and those that it is a view of."""
-    while v is not None:
-        yield v
-        v = v.base
 
 
 class _Group:

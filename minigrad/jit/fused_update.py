@@ -13,7 +13,7 @@ from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fuse import is_contiguous
 from minigrad.jit.fused import Fused
 from minigrad.jit.order import memory_of
-from minigrad.jit.trace import Call, Value
+from minigrad.jit.trace import Call, Value, uses_of
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
 from minigrad.ops.state import sgd_p
@@ -37,21 +37,20 @@ class FusedUpdate(Fused):
         return [Compiled(linalg_cpu.descend, chunks, work, args)]
 
 
-def with_updates(calls: Sequence[Call], kept: Iterable[Value | None]) -> list[Call]:
-    """The calls with each product that is only the gradient of one step of SGD done within that step."""
-    uses: dict[Value, int] = {}
-    for v in [*kept, *[v for call in calls for v in call.inputs]]:
-        while v is not None:
-            uses[v] = uses.get(v, 0) + 1
-            v = v.base
+def with_updates(calls: Sequence[Call], kept: Iterable[Value]) -> list[Call]:
+    """The calls with each product that is only the gradient of one step of SGD done within that step.
+
+    `kept` are values that are needed at the end.
+    """
+    uses, at_end = uses_of(calls), {base for v in kept for base in v.bases}
     products = {call.outputs[0]: i for i, call in enumerate(calls) if call.primitive is matmul_p}
     made: list[Call | None] = list(calls)
     for i, call in enumerate(calls):
         if call.primitive is not sgd_p or len(call.inputs) != 3:
             continue
         lr, _, gradient = call.inputs
-        at = products.get(gradient) if gradient is not None and uses[gradient] == 1 else None
-        if at is not None and _can_wait(calls[at], calls[at + 1 : i + 1]):
+        at = products.get(gradient) if gradient is not None and gradient not in at_end else None
+        if at is not None and uses[calls[at].outputs[0]] == [call] and _can_wait(calls[at], calls[at + 1 : i + 1]):
             primitive: Any = FusedUpdate(calls[at].params, call.params["weight_decay"])
             update = Call(primitive, [*calls[at].inputs, lr], {}, call.where)
             update.mutates = call.mutates

@@ -83,9 +83,7 @@ class Simplified:
         needed: set[Value] = set()
 
         def need(value: Value | None) -> None:
-            while value is not None:
-                needed.add(value)
-                value = value.base
+            needed.update(() if value is None else value.bases)
 
         for value in self.results:
             need(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,14 @@ class Value:
         while value.base is not None:
             value = value.base
         return value
+
+    @property
+    def bases(self) -> Iterator[Value]:
+        """The value, and those that it is a view of."""
+        value: Value | None = self
+        while value is not None:
+            yield value
+            value = value.base
 
     @property
     def size(self) -> int:
@@ -106,6 +115,16 @@ class Trace:
     device: str
     open_results: frozenset[int] = frozenset()
     variables: dict[int, Variable] = field(default_factory=dict)
+
+
+def uses_of(calls: Iterable[Call]) -> dict[Value, list[Call]]:
+    """The calls that use each value, or a view of it."""
+    uses: dict[Value, list[Call]] = {}
+    for call in calls:
+        for v in call.inputs:
+            for base in v.bases if v is not None else ():
+                uses.setdefault(base, []).append(call)
+    return uses
 
 
 class Structure:
