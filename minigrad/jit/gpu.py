@@ -161,7 +161,7 @@ class Launches:
         stream = current(self._device)
         if self._watched:
             faults.watch_again(self._device, self._watched)
-        if drivers.get().graphs is None or not self._loaded:
+        if not (self._loaded and drivers.get().has_graphs):
             for work in self.works:
                 work.give(stream)
             self._loaded = True

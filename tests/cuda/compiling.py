@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,12 @@ import types
 from pathlib import Path
 
 import numpy as np
+from fake_api import FakeDriver
 
 import minigrad as mg
 from minigrad import dtypes, plugins, primitive, tape
-from minigrad.devices.cuda import driver, simulator
+from minigrad.devices.cuda import driver
+from minigrad.devices.cuda.launching import kinds_of, layout, signature
 from minigrad.gradcheck import kernels
 from minigrad.tensor import Tensor, Variable
 
@@ -31,41 +34,42 @@ ARCHITECTURES = [(7, 5), (8, 0), (9, 0), (10, 0)]
 HALF_ARCHITECTURES = [(8, 0)]
 
 
-class Compiler(simulator.Simulator):
+class Compiler(FakeDriver):
     """Takes memory from the host, compiles for the GPU, and runs nothing."""
 
-    simulated = False
-
     def __init__(self):
+        super().__init__(total=1 << 40)
         from numba import cuda
         from numba.cuda import dispatcher
-        from numba.cuda.typing.typeof import typeof
 
-        from minigrad.devices.cuda.stored import flat_array
-
-        self.devices, self.total, self._used, self.state = 1, 1 << 40, {}, driver.State()
-        self._cuda, self._array, self._flat_array, self._typeof = cuda, _Array, flat_array, typeof
-        self.found = {}  # kernels by name and types of arguments
+        self._cuda = cuda
+        self.found = {}  # names of kernels by what they are and the kinds of their arguments
         # Numba asks the GPU for its capability when it types device functions, whose code does not depend on it.
         dispatcher.get_current_device = lambda: _Device
 
-    def module(self):
-        return self._cuda
-
-    def compile(self, function, *, device, inline=False):
-        return self._cuda.jit(function, device=True) if device else function
-
     def launch(self, device, kernel, grid, block, stream, shared, args):
-        signature = tuple(self._flat_array(a._ary.dtype) if isinstance(a, _Array) else self._typeof(a) for a in args)
-        self.found.setdefault((kernel, signature), kernel.__name__)
+        self.found.setdefault((kernel, kinds_of(args)), kernel.__name__)
 
-    def ptx(self, kernel, signature, architecture):
-        return self._cuda.compile_ptx(kernel.compiled(), signature, cc=architecture)[0]
+    def ptx(self, kernel, kinds, architecture):
+        ptx = self._cuda.compile_ptx(kernel.compiled(), signature(kinds), cc=architecture)[0]
+        require_parameters(ptx, kinds)
+        return ptx
 
 
-class _Array:
-    def __init__(self, values):
-        self._ary = values
+def require_parameters(ptx, kinds):
+    """Raise unless the kernel takes its arguments where `minigrad.devices.cuda.launching` puts them."""
+    (taken,) = re.findall(r"\.visible \.entry [^(]*\(([^)]*)\)", ptx)
+    sizes = [int(bits) // 8 for bits in re.findall(r"\.param \.[a-z](\d+) ", taken)]
+    assert len(sizes) == taken.count(".param"), taken
+    place, places = 0, []
+    for size in sizes:  # each as it is aligned by itself
+        place += -place % size
+        places.append((place, size))
+        place += size
+    form = re.sub(r"(\d+)Q", lambda m: "Q" * int(m[1]), layout(kinds))
+    ends = [struct.calcsize("@" + form[: i + 1]) for i in range(len(form))]
+    given = [(end - struct.calcsize("@" + code), struct.calcsize("@" + code)) for end, code in zip(ends, form)]
+    assert places == given, (places, given)
 
 
 _Device = types.SimpleNamespace(compute_capability=(7, 5))
@@ -146,25 +150,25 @@ def resources(ptx, architecture, assembler):
 def thinned(found):
     """Without loops whose function and whose way to walk have both been seen in others, for the same types."""
     seen, left = set(), {}
-    for (kernel, signature), name in found.items():
+    for (kernel, kinds), name in found.items():
         parts = name.rsplit("_", 3)
         if len(parts) == 4 and parts[2].isdigit() and parts[3].isdigit():
-            function, walk = (parts[0], signature[-1]), (*parts[1:], signature)
+            function, walk = (parts[0], kinds[-1]), (*parts[1:], kinds)
             if function in seen and walk in seen:
                 continue
             seen |= {function, walk}
-        left[kernel, signature] = name
+        left[kernel, kinds] = name
     return left
 
 
 def compiled(number):
     """What becomes of one kernel: a line of text, whether it failed, and on how many architectures it spills."""
     compiler, assembler, found, architectures = _WORK
-    (kernel, signature), name = found[number]
+    (kernel, kinds), name = found[number]
     told, failed, spilling = [], False, 0
     for architecture in architectures:
         try:
-            ptx = compiler.ptx(kernel, signature, architecture)
+            ptx = compiler.ptx(kernel, kinds, architecture)
             if assembler:
                 registers, spilled, shared = resources(ptx, architecture, assembler)
                 spilling += spilled > 0
@@ -174,7 +178,7 @@ def compiled(number):
         except Exception as error:
             failed = True
             told.append(f"FAILED {type(error).__name__}: {' '.join(str(error).split())[:2000]}")
-    types_ = ", ".join(map(str, signature))
+    types_ = ", ".join(map(str, signature(kinds)))
     return f"{name} ({types_}): {' | '.join(dict.fromkeys(told))}", failed, spilling
 
 
@@ -190,7 +194,7 @@ def main(namespaces, every=False, half=False):
     if "mg" in namespaces and not half:
         reach_fused_loops()
     if half:  # what takes none is compiled with the others
-        compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(k[1])}
+        compiler.found = {k: v for k, v in compiler.found.items() if "Stored" in str(signature(k[1]))}
     if all(name.split("::")[0] != "mg" for name in namespaces):  # mg's own loops are compiled with mg
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)

@@ -147,31 +147,3 @@ def test_eight_neighbours_are_one_access(name):
     ptx, _ = cuda.compile_ptx(double, (flat, flat), cc=(8, 0))
     assert (ptx.count("ld.global"), ptx.count("ld.global.v4.u32")) == (1, 1)
     assert (ptx.count("st.global"), ptx.count("st.global.v4.u32")) == (1, 1)
-
-
-def test_numba_tells_arrays_of_the_types_apart():
-    """Numba's launcher remembers kernels by a number for the type of each argument, found in C."""
-    done = subprocess.run([sys.executable, "-c", _LAUNCHES], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["float32", "float16", "bfloat16", "uint16", "float16", "bfloat16"]
-
-
-_LAUNCHES = """
-import types, numpy as np
-from numba import cuda
-from numba.cuda.cudadrv import devicearray
-from numba.cuda.dispatcher import CUDADispatcher
-from minigrad import dtypes
-from minigrad.devices.cuda import driver, stored
-devicearray._driver.device_memory_size = lambda memory: 64
-here = driver.NumbaDriver.__new__(driver.NumbaDriver)
-here._array, here.on = devicearray.DeviceNDArray, lambda device: driver._NOTHING
-block = types.SimpleNamespace(device_ctypes_pointer=None)
-kernel = cuda.jit(lambda x: None)
-names = ["float32", "uint16", "float16", "bfloat16"]
-arrays = {name: here.flat(0, block, 0, 4, dtypes.as_dtype(name)) for name in names}
-kept = [types.SimpleNamespace(name=name) for name in names]
-for found in kept:
-    kernel._insert([arrays[found.name]._numba_type_._code], found, cuda=True)
-for name in ["float32", "float16", "bfloat16", "uint16", "float16", "bfloat16"]:
-    print(super(CUDADispatcher, kernel)._cuda_call(arrays[name]).name)
-"""

@@ -94,7 +94,7 @@ class _Product:
         element = () if kind == out.dtype else (_BFLOAT16 if dtypes.is_bfloat16(out.dtype) else _FLOAT16,)
         with driver.on(stream.device):
             handle = _handle(blas, stream.device)
-            blas.set_stream(handle, 0 if stream.native == 0 else driver.handle(stream.native))
+            blas.set_stream(handle, driver.handle(stream.native))
             for memory in self._workspace:  # after the stream, which takes cuBLAS's own again
                 blas.set_workspace(handle, memory.pointer, memory.size)
             name = "gemm_strided_batched_ex_64" if element else f"{_LETTERS[kind]}gemm_strided_batched_64"

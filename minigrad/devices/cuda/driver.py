@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -11,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import dtypes
+from minigrad.devices.cuda.launching import Entry, Flat, kinds_of, signature
 from minigrad.errors import DeviceError
 
 _lock = threading.RLock()
 _found: Any = None
-_MOST_LAUNCHERS = 1024  # shapes of blocks and grids remembered a kernel
 
 
 def get() -> Any:
@@ -71,17 +71,16 @@ class State:
 
 
 class NumbaDriver:
-    """NVIDIA's driver, through numba.cuda."""
+    """NVIDIA's driver. Numba compiles kernels and keeps the contexts; memory, copies, streams and launches are ours."""
 
-    default_stream: Any = 0
     simulated = False
     has_blas = True
+    has_graphs = True  # a stream's work can be captured, to be given again as a whole
 
     def __init__(self) -> None:
         try:
+            from cuda.bindings import driver as api
             from numba import cuda
-            from numba.cuda.cudadrv.devicearray import DeviceNDArray
-            from numba.cuda.cudadrv.driver import CudaAPIError, device_to_device, host_to_device
         except ImportError as error:
             raise DeviceError(
                 f"cuda: Numba's CUDA support can't be imported ({error}); pip install 'minigrad[cuda]' brings it"
@@ -95,10 +94,27 @@ class NumbaDriver:
             raise DeviceError(
                 f"cuda: there is no NVIDIA driver on this machine, or it does not start ({words}); use device 'cpu'"
             ) from error
-        self._cuda, self._array, self._error = cuda, DeviceNDArray, CudaAPIError
-        self._move, self._upload = device_to_device, host_to_device
+        self._cuda: Any = cuda
+        self._api: Any = api
         self._threads = threading.local()
+        self.default_stream = NativeStream(api.CUstream(0), 1)
         self.state = State()
+
+    def ask(self, name: str, *args: Any) -> Any:
+        """What a function of the driver returns besides its status.
+
+        Raises:
+            DeviceError: with the driver's word for what is wrong.
+        """
+        status, *found = getattr(self._api, name)(*args)
+        if status:
+            raise DeviceError(f"cuda: {name} failed: {getattr(status, 'name', status)}")
+        return found[0] if found else None
+
+    @property
+    def relaxed_capture(self) -> Any:
+        """The mode of captures that memory which is freed meanwhile does not end."""
+        return self._api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
 
     def count(self) -> int:
         return self._count
@@ -127,111 +143,95 @@ class NumbaDriver:
             self._threads.ready = True
         return _NOTHING
 
-    def allocate(self, device: int, size: int) -> Any:
+    def allocate(self, device: int, size: int) -> int:
+        """A block of memory, which stays until it is freed; to this driver it is its address."""
         with self.on(device):
-            try:
-                return self._cuda.current_context().memalloc(size)
-            except self._error as error:
-                if "OUT_OF_MEMORY" in str(error) or error.code == 2:
-                    raise MemoryError from None
-                raise DeviceError(f"cuda: allocating {size} bytes failed: {error}") from error
+            status, pointer = self._api.cuMemAlloc(size)
+        if status == self._api.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise MemoryError
+        if status:
+            raise DeviceError(f"cuda: allocating {size} bytes failed: {status.name}")
+        return int(pointer)
+
+    def free(self, device: int, block: int) -> None:
+        with self.on(device):
+            self.ask("cuMemFree", block)
 
     def memory(self, device: int) -> tuple[int, int]:
         """Bytes that are free, and all that the GPU has."""
         with self.on(device):
-            info = self._cuda.current_context().get_memory_info()
-        return info.free, info.total
+            _, free, total = self._api.cuMemGetInfo()
+        return free, total
 
-    def pointer(self, block: Any) -> int:
-        return int(block.device_pointer)
+    def pointer(self, block: int) -> int:
+        return block
 
-    def foreign(self, device: int, pointer: int, size: int) -> Any:
+    def foreign(self, device: int, pointer: int, size: int) -> int:
         """Memory that somebody else allocated."""
-        from numba.cuda.cudadrv.driver import MemoryPointer, binding
+        return pointer
 
+    def flat(self, device: int, block: int, offset: int, size: int, dtype: np.dtype) -> Flat:
+        return Flat(block + offset, size, dtype)
+
+    def upload(self, device: int, target: Flat, values: np.ndarray, stream: NativeStream) -> None:
+        """Copy values that lie together; they may change as soon as this returns."""
         with self.on(device):
-            return MemoryPointer(self._cuda.current_context(), binding.CUdeviceptr(pointer), size)
+            self.ask("cuMemcpyHtoDAsync", target.pointer, values.ctypes.data, values.nbytes, stream.handle)
+            self.ask("cuStreamSynchronize", stream.handle)
 
-    def flat(self, device: int, block: Any, offset: int, size: int, dtype: np.dtype) -> Any:
+    def download(self, device: int, source: Flat, values: np.ndarray, stream: NativeStream) -> None:
         with self.on(device):
-            data = block.view(offset) if size and offset else block
-            if not dtypes.is_half(dtype):
-                return self._array((size,), (dtype.itemsize,), dtype, gpu_data=data)
-            from minigrad.devices.cuda.stored import flat_array
+            self.ask("cuMemcpyDtoHAsync", values.ctypes.data, source.pointer, values.nbytes, stream.handle)
+            self.ask("cuStreamSynchronize", stream.handle)
 
-            # To Numba memory of either half type holds float16, and to kernels it is what it is.
-            array: Any = self._array((size,), (dtype.itemsize,), dtypes.float16, gpu_data=data)
-            array._numba_type_ = flat_array(dtype)
-            return array
-
-    def upload(self, device: int, target: Any, values: np.ndarray, stream: Any) -> None:
-        with self.on(device):
-            target.copy_to_device(_as_numba_knows(values), stream=stream)
-            if stream:
-                stream.synchronize()  # `values` may change as soon as this returns
-
-    def download(self, device: int, source: Any, values: np.ndarray, stream: Any) -> None:
-        with self.on(device):
-            source.copy_to_host(_as_numba_knows(values), stream=stream)
-            if stream:
-                stream.synchronize()
-
-    def copy(self, device: int, target: Any, source: Any, size: int, stream: Any) -> None:
+    def copy(self, device: int, target: Flat, source: Flat, size: int, stream: NativeStream) -> None:
         """Bytes from one place to another, on one GPU or between two."""
         with self.on(device):
-            self._move(target, source, size, stream=stream)
+            self.ask("cuMemcpyAsync", target.pointer, source.pointer, size, stream.handle)
 
-    def handle(self, stream: Any) -> int:
+    def handle(self, stream: NativeStream) -> int:
         """The stream's address as other libraries know it, and 1 for the default stream."""
-        return int(stream.handle) if stream else 1
+        return stream.address
 
     def device_of(self, pointer: int) -> int:
         """The GPU on which memory lies."""
-        from numba.cuda.cudadrv.driver import binding
-
-        attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-        status, device = binding.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer))
-        if int(status):
+        attribute = self._api.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        status, device = self._api.cuPointerGetAttribute(attribute, pointer)
+        if status:
             raise DeviceError(f"cuda: {pointer:#x} is no address in a GPU's memory")
         return int(device)
 
     def synchronize_all(self, device: int) -> None:
         with self.on(device):
-            self._cuda.synchronize()
+            self.ask("cuCtxSynchronize")
 
-    def stream(self, device: int) -> Any:
+    def stream(self, device: int, *, waits: bool = True) -> NativeStream:
+        """A new stream; one that does not `wait` for the default stream, nor that for it, serves captures."""
         self.require(device)
+        flags = self._api.CUstream_flags
         with self.on(device):
-            return self._cuda.stream()
+            handle = self.ask("cuStreamCreate", flags.CU_STREAM_DEFAULT if waits else flags.CU_STREAM_NON_BLOCKING)
+        return NativeStream(handle, int(handle), lambda: self._destroy(device, handle))
 
-    @property
-    def graphs(self) -> Any:
-        """The driver's own functions, graphs among them; None where their binding is not installed."""
-        try:
-            from cuda.bindings import driver
-        except ImportError:
-            return None
-        return driver
-
-    def external(self, device: int, handle: int) -> Any:
-        """A stream that was made by the driver's own functions."""
+    def _destroy(self, device: int, handle: Any) -> None:
         with self.on(device):
-            return self._cuda.external_stream(handle)
+            self.ask("cuStreamDestroy", handle)
 
-    def synchronize(self, device: int, stream: Any) -> None:
+    def synchronize(self, device: int, stream: NativeStream) -> None:
         with self.on(device):
-            if stream:
-                stream.synchronize()
-            else:
-                self._cuda.synchronize()
+            self.ask("cuStreamSynchronize", stream.handle)
 
-    def wait(self, device: int, stream: Any, other_device: int, other: Any) -> None:
-        cuda: Any = self._cuda
+    def wait(self, device: int, stream: NativeStream, other_device: int, other: NativeStream) -> None:
+        """Let later work of a stream wait for what another one has been given."""
+        if other.handle is None:
+            self.synchronize_all(other_device)
+            return
         with self.on(other_device):
-            event = cuda.event(timing=False)
-            event.record(other)
+            event = self.ask("cuEventCreate", self._api.CUevent_flags.CU_EVENT_DISABLE_TIMING)
+            self.ask("cuEventRecord", event, other.handle)
         with self.on(device):
-            event.wait(stream)
+            self.ask("cuStreamWaitEvent", stream.handle, event, 0)
+            self.ask("cuEventDestroy", event)  # which the driver does once it has come to pass
 
     def module(self) -> Any:
         """What `gpu` is in kernels."""
@@ -241,26 +241,38 @@ class NumbaDriver:
         return self._cuda.jit(function, device=device, **({"inline": "always"} if inline else {}))
 
     def launch(
-        self, device: int, kernel: Any, grid: tuple, block: tuple, stream: Any, shared: int, args: tuple
+        self, device: int, kernel: Any, grid: tuple, block: tuple, stream: NativeStream, shared: int, args: tuple
     ) -> None:
+        key = device, kinds_of(args)
+        entry = kernel.entries.get(key) or self._load(kernel, *key)
         with self.on(device):
-            self._configured(kernel, (grid, block, stream, shared))(*args)
+            entry(grid, block, stream.handle, shared, args)
 
-    def _configured(self, kernel: Any, shape: tuple) -> Any:
-        """Numba's launcher for blocks of this shape. It warns of small grids when it is made, which ours may be."""
-        found = kernel.launchers.get(shape)
-        if found is None:
-            with self.state.lock, warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if len(kernel.launchers) >= _MOST_LAUNCHERS:
-                    kernel.launchers.clear()
-                found = kernel.launchers[shape] = kernel.compiled()[shape]
-        return found
+    def _load(self, kernel: Any, device: int, kinds: tuple) -> Entry:
+        """The kernel, compiled for arguments of these kinds and loaded on a GPU."""
+        with self.state.lock, self.on(device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = kernel.compiled().compile(signature(kinds))
+            function = self._api.CUfunction(int(found.library.get_cufunc().handle))
+            entry = kernel.entries[device, kinds] = Entry(self._api.cuLaunchKernel, function, kinds, kernel.__name__)
+        return entry
 
 
-def _as_numba_knows(values: np.ndarray) -> np.ndarray:
-    """The same memory, in a dtype that Numba can copy."""
-    return values.view(dtypes.float16) if dtypes.is_bfloat16(values.dtype) else values
+class NativeStream:
+    """A stream as the driver knows it, and its address as other libraries do.
+
+    The handle is None once the stream is destroyed, of which arrays that were part of the same garbage may still speak.
+    """
+
+    __slots__ = ("_destroy", "address", "handle")
+
+    def __init__(self, handle: Any, address: int, destroy: Callable | None = None):
+        self.handle, self.address, self._destroy = handle, address, destroy
+
+    def __del__(self) -> None:
+        if self._destroy is not None and not sys.is_finalizing():  # the driver ends before Python's last objects do
+            self._destroy()
+            self.handle = None
 
 
 def require(device: int, count: int) -> None:

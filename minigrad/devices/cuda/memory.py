@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -121,11 +122,15 @@ class Lease:
 
     def __del__(self) -> None:
         if self._owner is None and self._block is not None:
-            self.stream.pool._returned.append((self._block, self.size, self._others))
+            self.stream.pool.take_back(self._block, self.size, self._others)
 
 
 class Pool:
-    """A stream's free blocks, by size. All are kept, until an allocation finds the GPU's memory full."""
+    """A stream's free blocks, by size. All are kept, until an allocation finds the GPU's memory full.
+
+    Blocks are freed by their pool alone. An object that frees its block when Python drops it would do so as well where
+    a lease in the same garbage is about to bring the block back here.
+    """
 
     def __init__(self, stream: Stream):
         self._stream = stream
@@ -134,6 +139,8 @@ class Pool:
         self._returned: deque[tuple[Any, int, set[Stream]]] = deque()
         self._kept = 0
         self._held = 0  # bytes of all blocks that this pool has, free or in use
+        self._driver = drivers.get()
+        self._closed = False
 
     def lease(self, size: int) -> Lease:
         """Memory of at least `size` bytes, aligned to 256 bytes.
@@ -152,6 +159,13 @@ class Pool:
             self._held += size
             return Lease(self._stream, block, size)
 
+    def take_back(self, block: Any, size: int, others: set[Stream]) -> None:
+        """A lease has ended, at any moment and in any thread: so this only notes it, for the next lease to sort."""
+        if self._closed:
+            self._driver.free(self._stream.device, block)
+        else:
+            self._returned.append((block, size, others))
+
     def free_bytes(self) -> int:
         """Bytes held ready for reuse."""
         with self._lock:
@@ -168,14 +182,22 @@ class Pool:
             self._collect()
             self._release()
 
+    def __del__(self) -> None:
+        if sys.is_finalizing():  # the driver ends before Python's last objects do, and frees all
+            return
+        self._closed = True
+        for block in [*(b for blocks in self._free.values() for b in blocks), *(b for b, _, _ in self._returned)]:
+            self._driver.free(self._stream.device, block)
+
     def _release(self) -> None:
         self._stream.synchronize()
-        self._free.clear()
+        for blocks in self._free.values():
+            while blocks:
+                self._driver.free(self._stream.device, blocks.pop())
         self._held -= self._kept
         self._kept = 0
 
     def _collect(self) -> None:
-        # Leases end in __del__, at any moment and in any thread, so they only append; the sorting happens here.
         while self._returned:
             block, size, others = self._returned.popleft()
             for other in others:
@@ -184,7 +206,7 @@ class Pool:
             self._kept += size
 
     def _allocate(self, size: int) -> Any:
-        driver, device = drivers.get(), self._stream.device
+        driver, device = self._driver, self._stream.device
         try:
             return driver.allocate(device, size)
         except MemoryError:

@@ -33,7 +33,7 @@ class Simulator:
     default_stream: Any = 0
     simulated = True
     has_blas = False
-    graphs: Any = None
+    has_graphs = False
 
     def __init__(self, devices: int = 1, total: int = 1 << 30) -> None:
         from numba import cuda
@@ -66,7 +66,12 @@ class Simulator:
     def allocate(self, device: int, size: int) -> Any:
         if size > self.memory(device)[0]:
             raise MemoryError
-        return _Memory(self._used, device, size)
+        self._used[device] = self._used.get(device, 0) + size
+        return _Memory(size)
+
+    def free(self, device: int, block: Any) -> None:
+        self._used[device] -= block.size
+        block.bytes = None
 
     def memory(self, device: int) -> tuple[int, int]:
         return self.total - self._used.get(device, 0), self.total
@@ -75,7 +80,7 @@ class Simulator:
         return block.bytes.ctypes.data
 
     def foreign(self, device: int, pointer: int, size: int) -> Any:
-        return _Memory({}, device, size, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer)))
+        return _Memory(size, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(pointer)))
 
     def device_of(self, pointer: int) -> int:
         return 0
@@ -233,14 +238,10 @@ class _Context:
 class _Memory:
     """A block of simulated memory, full of garbage, aligned as a GPU's is."""
 
-    def __init__(self, used: dict[int, int], device: int, size: int, memory: np.ndarray | None = None):
-        self._used, self._device, self.size = used, device, size
-        used[device] = used.get(device, 0) + size
+    def __init__(self, size: int, memory: np.ndarray | None = None):
+        self.size = size
         if memory is None:
             whole = np.full(size + 256, 0xFF, np.uint8)
             start = -whole.ctypes.data % 256
             memory = whole[start : start + size]
-        self.bytes = memory
-
-    def __del__(self) -> None:
-        self._used[self._device] -= self.size
+        self.bytes: Any = memory

@@ -1,5 +1,6 @@
 """jit on a GPU: replays have the bits of calls, one launch a step, and state goes on from replay to replay."""
 
+import types
 import weakref
 
 import numpy as np
@@ -30,56 +31,43 @@ class Graphs(simulator.Simulator):
         super().__init__(devices=2)
         self.calls, self.fails = [], {}
         self._captured = None  # what the stream under capture was given
-        self._graphs, self._streams = {}, {}
+        self._graphs = {}
+        self.default_stream = types.SimpleNamespace(handle=1)
 
-    @property
-    def graphs(self):
-        return self
+    has_graphs, relaxed_capture = True, 2
 
-    class CUstreamCaptureMode:
-        CU_STREAM_CAPTURE_MODE_RELAXED = 2
+    def ask(self, name, *args):
+        self.calls.append(name)
+        if name in self.fails:
+            raise DeviceError(f"cuda: {name} failed: {self.fails[name]}")
+        return getattr(self, "_" + name)(*args)
 
-    class CUstream_flags:
-        CU_STREAM_NON_BLOCKING = 1
-
-    def __getattr__(self, name):
-        if not name.startswith("cu"):
-            raise AttributeError(name)
-
-        def call(*args):
-            self.calls.append(name)
-            return (self.fails[name], None) if name in self.fails else (0, *getattr(self, "_" + name)(*args))
-
-        return call
-
-    def _cuStreamCreate(self, flags):
-        assert flags == 1
-        return (77,)
-
-    def external(self, device, handle):
-        self._streams[handle] = self._cuda.stream()
-        return self._streams[handle]
+    def stream(self, device, *, waits=True):
+        if not waits:
+            self.ask("cuStreamCreate")
+        return types.SimpleNamespace(handle=2 if waits else 77)
 
     def handle(self, stream):
-        return next((h for h, s in self._streams.items() if s is stream), 1)
+        return stream.handle
+
+    def _cuStreamCreate(self):
+        """Nothing to make."""
 
     def _cuStreamBeginCapture(self, stream, mode):
         assert (stream, mode, self._captured) == (77, 2, None)
         self._captured = []
-        return ()
 
     def _cuStreamEndCapture(self, stream):
         number, self._graphs[number] = len(self.calls), self._captured
         self._captured = None
-        return (number,)
+        return number
 
     def _cuGraphInstantiate(self, graph, flags):
         self._graphs[-graph] = self._graphs[graph]
-        return (-graph,)
+        return -graph
 
     def _cuGraphDestroy(self, graph):
         del self._graphs[graph]
-        return ()
 
     _cuGraphExecDestroy = _cuGraphDestroy
 
@@ -87,14 +75,13 @@ class Graphs(simulator.Simulator):
         assert stream == 1
         for work in self._graphs[executable]:
             super().launch(*work)
-        return ()
 
     def launch(self, device, kernel, grid, block, stream, shared, args):
         work = device, kernel, grid, block, stream, shared, args
         if self._captured is None:
             super().launch(*work)
         else:
-            assert stream is self._streams[77], "given to another stream during a capture"
+            assert stream.handle == 77, "given to another stream during a capture"
             self._captured.append(work)
 
     def _busy(self, name, *args):
@@ -345,7 +332,7 @@ def test_a_driver_that_fails_is_told_and_asked_again(graphs, name):
     jitted = mg.jit(lambda x: x * 2)
     x = mg.tensor([1.0], device="cuda")
     jitted(x), jitted(x)
-    graphs.fails[name] = type("Status", (int,), {"name": "CUDA_ERROR_UNKNOWN"})(999)
+    graphs.fails[name] = "CUDA_ERROR_UNKNOWN"
     with pytest.raises(DeviceError, match=f"cuda: {name} failed: CUDA_ERROR_UNKNOWN"):
         jitted(x)
     graphs.fails.clear()
