@@ -1,4 +1,4 @@
-"""The functions of NVIDIA's driver that the CUDA device uses, over the host's memory: they run nothing, and note calls."""
+"""The functions of NVIDIA's driver that the CUDA device uses, over the host's memory: nothing runs, calls are noted."""
 
 import contextlib
 import ctypes

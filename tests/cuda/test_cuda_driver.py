@@ -65,11 +65,11 @@ def test_memory_in_garbage_with_cycles_goes_back_once(fake):
     stream = cuda.Stream(0)
 
     class Knot:
-        def __init__(self):
+        def __init__(self, stream):
             with stream:
                 self.x, self.me = mg.tensor(np.ones(1000, np.float32), device="cuda"), self
 
-    Knot()
+    Knot(stream)
     gc.collect()
     (address,) = fake._api.blocks
     with stream:
@@ -77,7 +77,7 @@ def test_memory_in_garbage_with_cycles_goes_back_once(fake):
     assert y._data.pointer == address
     assert (y.numpy() == 0).all()
     assert "cuMemFree" not in [call[0] for call in fake._api.calls]
-    knot = Knot()
+    knot = Knot(stream)
     knot.y, knot.stream = y, stream
     del knot, y, stream  # the stream goes with them
     gc.collect()

@@ -2,8 +2,6 @@
 
 import ctypes
 import importlib.util
-import subprocess
-import sys
 
 import numpy as np
 import pytest
