@@ -11,6 +11,7 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.devices import cpu, cuda
 from minigrad.devices.cpu_loops import Loop
+from minigrad.devices.cuda.programs import Repeated
 from minigrad.devices.pool import SMALLEST
 from minigrad.rules import Abstract
 
@@ -63,6 +64,8 @@ class Plan:
         self.kernel = rule.function
         if rule.planned:
             self.kernel = rule.function(*inputs, **params)
+        elif gpu is not None and not rule.returns:
+            self.kernel = Repeated(rule.function, gpu)
         elif isinstance(rule.function, Loop):
             self.kernel = rule.function.filling(specs[0].shape, inputs)
 

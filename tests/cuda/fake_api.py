@@ -3,12 +3,13 @@
 import contextlib
 import ctypes
 import enum
+import re
 import struct
 import threading
 import types
 
 from minigrad.devices.cuda import driver
-from minigrad.devices.cuda.launching import Entry, layout
+from minigrad.devices.cuda.launching import ADDRESS, Entry, layout
 
 
 class CUresult(enum.IntEnum):
@@ -22,7 +23,7 @@ class FakeApi:
 
     Attributes:
         calls: names and arguments of all calls but those that ask for memory.
-        blocks: memory that is allocated, by address.
+        blocks: size and memory of what is allocated, by address, which 256 divides.
         fails: statuses that functions return, by name.
     """
 
@@ -50,14 +51,15 @@ class FakeApi:
         return call
 
     def used(self):
-        return sum(len(b) for b in self.blocks.values())
+        return sum(size for size, _ in self.blocks.values())
 
     def cuMemAlloc(self, size):
         if self.used() + size > self.total:
             return (CUresult.CUDA_ERROR_OUT_OF_MEMORY, None)
-        block = ctypes.create_string_buffer(b"\xff" * size, size)
-        self.blocks[ctypes.addressof(block)] = block
-        return (CUresult.CUDA_SUCCESS, ctypes.addressof(block))
+        memory = ctypes.create_string_buffer(b"\xff" * (size + 256), size + 256)
+        address = -(-ctypes.addressof(memory) // 256) * 256
+        self.blocks[address] = size, memory
+        return (CUresult.CUDA_SUCCESS, address)
 
     def _MemFree(self, pointer):
         del self.blocks[int(pointer)]
@@ -66,14 +68,29 @@ class FakeApi:
     def _MemGetInfo(self):
         return self.total - self.used(), self.total
 
+    def require_alive(self, pointer, size):
+        """Raise unless memory is part of what is allocated."""
+        if size and not any(start <= pointer and pointer + size <= start + n for start, (n, _) in self.blocks.items()):
+            raise AssertionError(f"{size} bytes at {pointer:#x} are not in any block")
+
     def _MemcpyAsync(self, target, source, size, stream):
+        self.require_alive(target, size)
+        self.require_alive(source, size)
         ctypes.memmove(target, source, size)
         return ()
 
-    _MemcpyHtoDAsync = _MemcpyDtoHAsync = _MemcpyAsync
+    def _MemcpyHtoDAsync(self, target, source, size, stream):
+        self.require_alive(target, size)
+        ctypes.memmove(target, source, size)
+        return ()
+
+    def _MemcpyDtoHAsync(self, target, source, size, stream):
+        self.require_alive(source, size)
+        ctypes.memmove(target, source, size)
+        return ()
 
     def _PointerGetAttribute(self, attribute, pointer):
-        return (next(0 for start, b in self.blocks.items() if start <= pointer < start + len(b)),)
+        return (next(0 for start, (n, _) in self.blocks.items() if start <= pointer < start + n),)
 
     def _number_of_its_own(self, *args):
         self._number += 1
@@ -83,13 +100,19 @@ class FakeApi:
 
 
 class FakeDriver(driver.NumbaDriver):
-    """`NumbaDriver` on these functions: all of its own code runs, and no kernel does, which it does not compile."""
+    """`NumbaDriver` on these functions: all of its own code runs, and no kernel does, which it does not compile.
+
+    Attributes:
+        kinds: kernels and the kinds of their arguments, by the handles that stand for them in launches.
+        launches: for each launch the kernel's handle, blocks and threads, and the values that it was given.
+    """
 
     def __init__(self, **options):
         self._count, self._threads, self.state = 1, threading.local(), driver.State()
         self._api = FakeApi(**options)
         self.default_stream = driver.NativeStream(0, 1)
-        self.kinds = {}  # of the arguments that kernels were launched with, by handle
+        self.kinds, self.launches = {}, []
+        self._api._LaunchKernel = self._launched
 
     has_blas = False
 
@@ -105,8 +128,25 @@ class FakeDriver(driver.NumbaDriver):
     def _load(self, kernel, device, kinds):
         handle = len(self.kinds)
         self.kinds[handle] = kernel, kinds
-        entry = kernel.entries[device, kinds] = Entry(self._api.cuLaunchKernel, handle, kinds, kernel.__name__)
+        entry = kernel.entries[self, device, kinds] = Entry(self._api.cuLaunchKernel, handle, kinds, kernel.__name__)
         return entry
+
+    def _launched(self, handle, *rest):
+        kinds = self.kinds[handle][1]
+        values = told(rest[-1], kinds)
+        for at in arrays_in(kinds):
+            self._api.require_alive(values[at + ADDRESS], values[at + 2] * values[at + 3])
+        self.launches.append((handle, rest[:6], values))
+        return ()
+
+
+def arrays_in(kinds):
+    """Where among the values of arguments of these kinds the words of an array begin."""
+    at = 0
+    for code in re.findall(r"7Q|[a-zA-Z?]", layout(kinds)):
+        if code == "7Q":
+            yield at
+        at += 7 if code == "7Q" else 1
 
 
 def told(extra, kinds):

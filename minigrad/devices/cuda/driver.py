@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices.cuda.launching import Entry, Flat, kinds_of, signature
+from minigrad.devices.cuda.launching import Entry, Flat, Prepared, flattened, kinds_of, signature
 from minigrad.errors import DeviceError
 
 _lock = threading.RLock()
@@ -243,10 +243,16 @@ class NumbaDriver:
     def launch(
         self, device: int, kernel: Any, grid: tuple, block: tuple, stream: NativeStream, shared: int, args: tuple
     ) -> None:
-        key = device, kinds_of(args)
-        entry = kernel.entries.get(key) or self._load(kernel, *key)
         with self.on(device):
-            entry(grid, block, stream.handle, shared, args)
+            self._entry(device, kernel, args).launch(grid, block, stream.handle, shared, flattened(args))
+
+    def prepared(self, device: int, kernel: Any, grid: tuple, block: tuple, shared: int, args: tuple) -> Prepared:
+        """A launch of which slots among the arguments are yet to get addresses."""
+        return Prepared(self._entry(device, kernel, args), grid, block, shared, args)
+
+    def _entry(self, device: int, kernel: Any, args: tuple) -> Entry:
+        kinds = kinds_of(args)
+        return kernel.entries.get((self, device, kinds)) or self._load(kernel, device, kinds)
 
     def _load(self, kernel: Any, device: int, kinds: tuple) -> Entry:
         """The kernel, compiled for arguments of these kinds and loaded on a GPU."""
@@ -254,7 +260,9 @@ class NumbaDriver:
             warnings.simplefilter("ignore")
             found = kernel.compiled().compile(signature(kinds))
             function = self._api.CUfunction(int(found.library.get_cufunc().handle))
-            entry = kernel.entries[device, kinds] = Entry(self._api.cuLaunchKernel, function, kinds, kernel.__name__)
+            entry = kernel.entries[self, device, kinds] = Entry(
+                self._api.cuLaunchKernel, function, kinds, kernel.__name__
+            )
         return entry
 
 

@@ -75,7 +75,7 @@ class Kernel(Function):
     def __init__(self, function: Callable):
         super().__init__(function)
         self._kernel: Any = None
-        self.entries: dict[tuple, Any] = {}  # the driver's, by GPU and kinds of arguments
+        self.entries: dict[tuple, Any] = {}  # the driver's, by itself, GPU and kinds of arguments
 
     def __call__(
         self, blocks: Any, threads: Any, *args: Any, shared: int = 0, uses: Sequence[DeviceArray] | None = None

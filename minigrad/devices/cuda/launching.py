@@ -16,6 +16,8 @@ import numpy as np
 from minigrad import dtypes
 from minigrad.errors import DeviceError
 
+ADDRESS = 4  # the place of an array's address among its words
+
 
 class Flat:
     """A flat array as kernels take it. It does not keep its memory: the array that it is of does.
@@ -35,11 +37,39 @@ class Flat:
         self.words = (0, 0, size, wide, pointer, size, wide)
 
 
+class Slot(Flat):
+    """A flat array that is at another address each time.
+
+    Attributes:
+        index: which of the addresses that a launch is given.
+        offset: bytes from there to its first element.
+    """
+
+    __slots__ = ("index", "offset")
+
+    def __init__(self, index: int, offset: int, size: int, dtype: np.dtype):
+        super().__init__(0, size, dtype)
+        self.index, self.offset = index, offset
+
+
 def kinds_of(args: tuple) -> tuple:
     """What decides how a kernel is compiled: the dtypes of flat arrays, the classes of numbers, and both in tuples."""
     return tuple(
-        [a.dtype if a.__class__ is Flat else kinds_of(a) if a.__class__ is tuple else a.__class__ for a in args]
+        [a.dtype if isinstance(a, Flat) else kinds_of(a) if a.__class__ is tuple else a.__class__ for a in args]
     )
+
+
+def flattened(args: tuple) -> list:
+    """The numbers of which arguments consist, in their order."""
+    values: list[Any] = []
+    for a in args:
+        if isinstance(a, Flat):
+            values += a.words
+        elif a.__class__ is tuple:
+            values += flattened(a)
+        else:
+            values.append(a)
+    return values
 
 
 def signature(kinds: tuple) -> tuple:
@@ -87,20 +117,12 @@ class Entry:
         self._struct = struct.Struct("@" + layout(kinds))
         self._spare: list[_Frame] = []
 
-    def __call__(self, grid: tuple, block: tuple, stream: Any, shared: int, args: tuple) -> None:
-        """Give the kernel to a stream. The driver has copied the arguments when this returns.
+    def launch(self, grid: tuple, block: tuple, stream: Any, shared: int, values: list) -> None:
+        """Give the kernel to a stream. The driver has copied the values when this returns.
 
         Raises:
             DeviceError: with the driver's word for what is wrong with the launch, or with a kernel before it.
         """
-        values: list[Any] = []
-        for a in args:
-            if a.__class__ is Flat:
-                values += a.words
-            elif a.__class__ is tuple:
-                values += a
-            else:
-                values.append(a)
         spare = self._spare
         frame = spare.pop() if spare else _Frame(self._struct.size)  # of which each launch has one to itself
         self._struct.pack_into(frame.memory, 0, *values)
@@ -108,6 +130,27 @@ class Entry:
         spare.append(frame)
         if status:
             raise DeviceError(f"cuda: launching {self._name} failed: {getattr(status, 'name', status)}")
+
+
+class Prepared:
+    """A launch of which all is known but where its arrays are.
+
+    Args:
+        args: arrays that move are `Slot`\\ s.
+    """
+
+    def __init__(self, entry: Entry, grid: tuple, block: tuple, shared: int, args: tuple):
+        self._launch, self._grid, self._block, self._shared = entry.launch, grid, block, shared
+        self._values = flattened(args)
+        starts = [len(flattened(args[:i])) for i in range(len(args))]
+        self._moved = [(at + ADDRESS, a.index, a.offset) for at, a in zip(starts, args) if isinstance(a, Slot)]
+
+    def __call__(self, stream: Any, addresses: list[int]) -> None:
+        """Launch it on a stream, with its slots at these addresses."""
+        values = self._values.copy()
+        for at, index, offset in self._moved:
+            values[at] = addresses[index] + offset
+        self._launch(self._grid, self._block, stream.handle, self._shared, values)
 
 
 class _Frame:

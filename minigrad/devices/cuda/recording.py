@@ -50,14 +50,14 @@ class Place(Lease):
 class Unsettled:
     """A flat array, as kernels take it, on a `Place` that is yet to be settled."""
 
-    __slots__ = ("_dtype", "_offset", "_place", "_size")
+    __slots__ = ("dtype", "offset", "place", "size")
 
     def __init__(self, place: Place, offset: int, size: int, dtype: np.dtype):
-        self._place, self._offset, self._size, self._dtype = place, offset, size, dtype
+        self.place, self.offset, self.size, self.dtype = place, offset, size, dtype
 
     def settled(self) -> Any:
         """The array that it stood for."""
-        return self._place.native(self._offset, self._size, self._dtype)
+        return self.place.native(self.offset, self.size, self.dtype)
 
 
 class Recording:

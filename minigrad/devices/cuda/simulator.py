@@ -18,6 +18,7 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.devices.cuda.driver import State, require
+from minigrad.devices.cuda.launching import Slot
 
 _lock = threading.RLock()
 
@@ -135,6 +136,20 @@ class Simulator:
                         _Block(body, number, block, arrays, self.backwards).run()
                     else:
                         self._one_by_one(body, number, block, arrays)
+
+    def prepared(self, device: int, kernel: Any, grid: tuple, block: tuple, shared: int, args: tuple) -> Callable:
+        """A launch of which slots among the arguments are yet to get addresses."""
+
+        def array(slot: Any, addresses: list[int]) -> Any:
+            size, address = slot.size * slot.dtype.itemsize, addresses[slot.index] + slot.offset
+            memory: Any = (ctypes.c_uint8 * size).from_address(address) if size else b""
+            return self._array(np.frombuffer(memory, slot.dtype))
+
+        def launch(stream: Any, addresses: list[int]) -> None:
+            given = tuple([array(a, addresses) if isinstance(a, Slot) else a for a in args])
+            self.launch(device, kernel, grid, block, stream, shared, given)
+
+        return launch
 
     def _one_by_one(self, body: Callable, number: tuple, block: tuple, args: tuple) -> None:
         """The threads of a block that don't wait for each other."""
