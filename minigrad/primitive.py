@@ -327,15 +327,16 @@ class Primitive:
 
     def _gpu_of(self, arrays: Sequence[Any]) -> int:
         """The one GPU that all inputs are on."""
+        devices = {a.lease.stream.device if a.__class__ is DeviceArray else -1 for a in arrays if a is not None}
+        if len(devices) == 1:
+            return devices.pop()
         places = [None if a is None else a.device if a.__class__ is DeviceArray else "cpu" for a in arrays]
-        found = next(p for p in places if p is not None)
-        for i, place in enumerate(places):
-            if place is not None and place != found:
-                first, other = self.input_name(places.index(found)), self.input_name(i)
-                raise DeviceError(
-                    f"{self.name}: {first} is on {found!r}, {other} on {place!r}; move one with .to(device)"
-                )
-        return next(a for a in arrays if a is not None).lease.stream.device
+        first = next(i for i, place in enumerate(places) if place is not None)
+        other = next(i for i, place in enumerate(places) if place is not None and place != places[first])
+        raise DeviceError(
+            f"{self.name}: {self.input_name(first)} is on {places[first]!r}, {self.input_name(other)} on "
+            f"{places[other]!r}; move one with .to(device)"
+        )
 
     # A call
 

@@ -85,6 +85,37 @@ def shown(title: str) -> Iterator[None]:
             bar.close()
 
 
+def read(file: Path) -> bytes:
+    """What `write` wrote; nothing, if it is not there or not whole."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return b""
+    digest, payload = content[:_DIGEST], content[_DIGEST:]
+    return payload if hashlib.sha256(payload).digest() == digest else b""
+
+
+def write(file: Path, payload: bytes) -> None:
+    """Write a file as a whole or not at all. A full disk costs the next process a compilation, nothing more."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as out:
+            temporary = out.name
+            out.write(hashlib.sha256(payload).digest() + payload)
+        os.replace(temporary, file)
+    except OSError:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def told(kernel: str, path: Path | None) -> None:
+    """Tell who wants to know that a kernel is about to be compiled, to be kept in `path`."""
+    _announce(path)
+    if (report := getattr(_here, "report", None)) is not None:
+        report(kernel)
+
+
 class KernelCache:
     """What Numba asks of a dispatcher's cache, for one kernel whose sources and flags hash to ``stamp``."""
 
@@ -100,20 +131,12 @@ class KernelCache:
         from minigrad.devices import library
 
         target_context.refresh()
-        file = self._file(sig, target_context.codegen())
-        try:
-            content = file.read_bytes()
-        except OSError:
-            content = b""
-        digest, payload = content[:_DIGEST], content[_DIGEST:]
-        if payload and hashlib.sha256(payload).digest() == digest:
+        if payload := read(self._file(sig, target_context.codegen())):
             import pickle
 
             with contextlib.suppress(Exception):  # whatever is wrong with the file, compiling anew mends it
                 return library.loaded(target_context, pickle.loads(payload))
-        _announce(self._path)
-        if (report := getattr(_here, "report", None)) is not None:
-            report(self._name)
+        told(self._name, self._path)
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -121,18 +144,7 @@ class KernelCache:
 
         if data.library.has_dynamic_globals or any(not lifted.can_cache for lifted in data.lifted):
             return
-        file = self._file(sig, data.codegen)
-        payload = dumps(data._reduce())
-        temporary = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=self._path, delete=False) as out:
-                temporary = out.name
-                out.write(hashlib.sha256(payload).digest() + payload)
-            os.replace(temporary, file)
-        except OSError:  # a full disk costs the next process a compilation, nothing more
-            if temporary:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+        write(self._file(sig, data.codegen), dumps(data._reduce()))
 
     def enable(self) -> None:
         self.enabled = True
@@ -162,9 +174,10 @@ _here = threading.local()  # who is told of what a thread compiles
 _announced = False
 
 
-def _announce(path: Path) -> None:
+def _announce(path: Path | None) -> None:
     """Say once a process that kernels are being compiled, so that a first run's wait explains itself."""
     global _announced
     if not _announced and not os.environ.get("MINIGRAD_QUIET"):
         _announced = True
-        print(f"minigrad: compiling kernels for this processor, once (kept in {path})", file=sys.stderr, flush=True)
+        where = "kept nowhere" if path is None else f"kept in {path}"
+        print(f"minigrad: compiling kernels for this processor, once ({where})", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from math import prod
 from operator import index as integer
 from typing import TYPE_CHECKING, Any
@@ -155,6 +156,7 @@ def name_of(index: int) -> str:
     return f"cuda:{index}" if index else "cuda"
 
 
+@lru_cache(maxsize=4096)
 def packed_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """The strides of a C-contiguous array."""
     strides, step = [], itemsize

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices.cuda.launching import Entry, Flat, Prepared, flattened, kinds_of, signature
+from minigrad.devices.cuda.binaries import binary_of
+from minigrad.devices.cuda.launching import Entry, Flat, Prepared, flattened, kinds_of
 from minigrad.errors import DeviceError
 
 _lock = threading.RLock()
@@ -258,11 +259,11 @@ class NumbaDriver:
         """The kernel, compiled for arguments of these kinds and loaded on a GPU."""
         with self.state.lock, self.on(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = kernel.compiled().compile(signature(kinds))
-            function = self._api.CUfunction(int(found.library.get_cufunc().handle))
-            entry = kernel.entries[self, device, kinds] = Entry(
-                self._api.cuLaunchKernel, function, kinds, kernel.__name__
-            )
+            image, name = binary_of(kernel, kinds, self.capability(device))
+            module = self.ask("cuModuleLoadData", image)
+            function = self.ask("cuModuleGetFunction", module, name.encode())
+            entry = Entry(self._api.cuLaunchKernel, function, kinds, kernel.__name__)
+            kernel.entries[self, device, kinds] = entry
         return entry
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.memory import Stream, submit
 from minigrad.devices.cuda.recording import Unsettled
+from minigrad.devices.function import text_of, text_of_value
 
 #: Threads of a block, where nothing else is known to be better.
 THREADS = 256
@@ -40,9 +42,26 @@ class Function:
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
         self._functions: dict[bool, Any] = {}  # by whether for the simulator
+        self._stamp: str | bool | None = False  # not asked for yet
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         raise TypeError(f"{self.__name__} runs on the GPU: it is called by kernels")
+
+    def stamp(self) -> str | None:
+        """A hash of all that the machine code is made of; None if something in it can't be told apart reliably."""
+        if self._stamp is False:
+            parts = self._parts()
+            whole = None if None in parts else "\0".join(str(part) for part in parts)
+            self._stamp = None if whole is None else hashlib.sha256(whole.encode()).hexdigest()
+        return self._stamp  # type: ignore[return-value]
+
+    def _parts(self) -> list[str | None]:
+        python = self.python
+        parts: list[str | None] = [self.__name__, str(self.inline), text_of(python.__code__)]
+        for name, value in sorted(_referenced(python).items()):
+            text = "gpu" if value is gpu else _text_of(value)
+            parts.append(None if text is None else f"{name}={text}")
+        return [*parts, text_of_value(python.__defaults__), text_of_value(tuple((python.__kwdefaults__ or {}).items()))]
 
     @property
     def barriers(self) -> bool:
@@ -184,6 +203,11 @@ def _within(value: Any) -> Any:
     if value is gpu:
         return drivers.get().module()
     return _for_kernels(value).compiled_as_function() if isinstance(value, (Function, cpu.Function)) else value
+
+
+def _text_of(value: Any) -> str | None:
+    """What stands for a value that a kernel's source names in the kernel's stamp."""
+    return _for_kernels(value).stamp() if isinstance(value, (Function, cpu.Function)) else text_of_value(value)
 
 
 @cache

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -254,6 +255,7 @@ def require_now(what: str) -> None:
         raise Unrecordable(what)
 
 
+@lru_cache(maxsize=4096)
 def _size_class(size: int) -> int:
     """The size rounded up to an eighth of its leading power of two, so that near sizes share blocks."""
     step = max(_SMALLEST, 1 << max(0, size.bit_length() - 4))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minigrad.devices.cuda import driver as drivers
+from minigrad.devices.cuda.binaries import text_of_file
 from minigrad.devices.cuda.kernels import Function, jit
 from minigrad.devices.cuda.simulator import in_kernels
+from minigrad.devices.function import text_of, text_of_value
 
 BYTES = 16  # the widest access there is
 
@@ -22,6 +25,13 @@ class Intrinsic(Function):
     def __init__(self, python: Callable, build: Callable[[], Any]):
         super().__init__(python)
         self._build = build
+
+    def _parts(self) -> list[str | None]:
+        """The code of the function that builds it, and the whole file, which that may draw upon."""
+        code = self._build.__code__
+        cells = tuple([cell.cell_contents for cell in self._build.__closure__ or ()])
+        files = [text_of_file(path) for path in (code.co_filename, str(Path(__file__).with_name("stored.py")))]
+        return [self.__name__, text_of(code), text_of_value(cells), *files]
 
     def compiled_as_function(self) -> Any:
         if drivers.get().simulated:
