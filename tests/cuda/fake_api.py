@@ -33,6 +33,7 @@ class FakeApi:
     CUstreamCaptureMode = types.SimpleNamespace(CU_STREAM_CAPTURE_MODE_RELAXED=2)
     CUpointer_attribute = types.SimpleNamespace(CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL=9)
     CUstream = CUfunction = int
+    CU_MEMHOSTALLOC_PORTABLE = 1
 
     def __init__(self, total=1 << 20):
         self.calls, self.blocks, self.fails = [], {}, {}
@@ -60,6 +61,9 @@ class FakeApi:
         address = -(-ctypes.addressof(memory) // 256) * 256
         self.blocks[address] = size, memory
         return (CUresult.CUDA_SUCCESS, address)
+
+    def _MemHostAlloc(self, size, flags):
+        return (self.cuMemAlloc(size)[1],)
 
     def _MemFree(self, pointer):
         del self.blocks[int(pointer)]

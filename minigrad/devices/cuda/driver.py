@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import threading
@@ -157,6 +158,12 @@ class NumbaDriver:
     def free(self, device: int, block: int) -> None:
         with self.on(device):
             self.ask("cuMemFree", block)
+
+    def host_memory(self, device: int, size: int) -> tuple[int, np.ndarray]:
+        """Bytes of the host's memory that GPUs reach at the same address, as a block and as an array. They stay."""
+        with self.on(device):
+            address = int(self.ask("cuMemHostAlloc", size, self._api.CU_MEMHOSTALLOC_PORTABLE))
+        return address, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def memory(self, device: int) -> tuple[int, int]:
         """Bytes that are free, and all that the GPU has."""

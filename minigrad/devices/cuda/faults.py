@@ -1,7 +1,7 @@
 """Mistakes that only a running kernel can see, an index out of range for one, reported without waiting for each kernel.
 
-A kernel that sees one leaves its number and a value in a few words of the GPU's memory, and goes on without touching
-what lies outside. Whoever next copies from that GPU to the host waits for it anyway, and gets the error.
+A kernel that sees one leaves its number and a value in a few words of the host's memory that GPUs can reach, and goes on
+without touching what lies outside. Whoever next copies from that GPU waits for it anyway, and gets the error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
 from minigrad.devices.cuda.kernels import gpu, jit
-from minigrad.devices.cuda.memory import allocated, current, here
+from minigrad.devices.cuda.memory import Lease, current, here
 
 _errors: dict[int, Callable[[int], Exception]] = {}
 _MOST = 4096  # errors that are remembered
@@ -28,16 +28,18 @@ def report(words, number, value):
 
 def watch(device: int, error: Callable[[int], Exception]) -> tuple[DeviceArray, int]:
     """What a kernel gives to `report`: the words, and the number that stands for ``error(value)``."""
-    state = drivers.get().state
-    with state.lock:
-        words = state.faults.get(device)
-        if words is None:
-            words = state.faults[device] = allocated((2,), np.dtype(np.int64), device)
-            _clear(device, words)
+    driver = drivers.get()
+    with driver.state.lock:
+        if device not in driver.state.faults:
+            block, values = driver.host_memory(device, 16)
+            words = DeviceArray(Lease(current(device), block, 16, values), (2,), np.dtype(np.int64))
+            driver.state.faults[device] = words, values.view(np.int64)
+            values[:] = 0
+        words, _ = driver.state.faults[device]
         number = max(_errors, default=0) + 1
         _errors[number] = error
         _errors.pop(number - _MOST, None)
-        state.pending.add(device)
+        driver.state.pending.add(device)
     if here.recording is not None:
         here.recording.watched[number] = error
     return words, number
@@ -57,13 +59,8 @@ def check(device: int) -> None:
     with driver.state.lock:
         driver.state.pending.discard(device)
         driver.synchronize_all(device)
-        words, values = driver.state.faults[device], np.zeros(2, np.int64)
-        driver.download(device, words.flat, values, current(device).native)
-        if not values[0]:
-            return
-        _clear(device, words)
-    raise _errors[int(values[0])](int(values[1]))
-
-
-def _clear(device: int, words: DeviceArray) -> None:
-    drivers.get().upload(device, words.flat, np.zeros(2, np.int64), current(device).native)
+        _, values = driver.state.faults[device]
+        number, value = values.tolist()
+        values[:] = 0
+    if number:
+        raise _errors[number](value)

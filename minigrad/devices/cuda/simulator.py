@@ -74,6 +74,10 @@ class Simulator:
         self._used[device] -= block.size
         block.bytes = None
 
+    def host_memory(self, device: int, size: int) -> tuple[Any, np.ndarray]:
+        block = _Memory(size)
+        return block, block.bytes
+
     def memory(self, device: int) -> tuple[int, int]:
         return self.total - self._used.get(device, 0), self.total
 
