@@ -7,6 +7,7 @@ otherwise round each.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -63,7 +64,7 @@ def matmul(out: DeviceArray, x: DeviceArray, y: DeviceArray) -> bool:
     second = int(y_transposed), y, y_step, y_stride
     first = int(x_transposed), x, x_step, x_stride
     uses = [out, x, y]
-    if here.recording is not None:  # without a workspace of its own, cuBLAS would allocate one under capture
+    if here.recording is not None and here.recording.captured:  # where cuBLAS can't allocate a workspace by itself
         uses.append(cuda.empty((_workspace(device),), np.dtype(np.uint8), device))
     submit(_Product(out, second, first, (m, n, k), matrices, uses[3:]), device, uses)
     return True
@@ -83,27 +84,37 @@ class _Product:
     def __init__(
         self, out: DeviceArray, second: tuple, first: tuple, sizes: tuple[int, int, int], matrices: int, workspace: list
     ):
-        self._out, self._factors, self._sizes, self._matrices = out, (second, first), sizes, matrices
-        self._workspace = workspace
+        self._arrays = out, second[1], first[1], *workspace
+        self._ways = (second[0], *second[2:]), (first[0], *first[2:])
+        self._sizes, self._matrices, self._room = sizes, matrices, [memory.size for memory in workspace]
+        kind = dtypes.arithmetic(out.dtype)
+        self._one, self._zero = np.ones((), kind), np.zeros((), kind)
+        halves = kind != out.dtype
+        self._element = () if not halves else (_BFLOAT16 if dtypes.is_bfloat16(out.dtype) else _FLOAT16,)
+        self._name = "gemm_strided_batched_ex_64" if halves else f"{_LETTERS[kind]}gemm_strided_batched_64"
 
     def give(self, stream: Stream) -> None:
-        blas, driver, out = binding(), drivers.get(), self._out
-        (m, n, k), ((ty, y, *y_steps), (tx, x, *x_steps)) = self._sizes, self._factors
-        kind = dtypes.arithmetic(out.dtype)
-        one, zero = np.ones((), kind), np.zeros((), kind)
-        element = () if kind == out.dtype else (_BFLOAT16 if dtypes.is_bfloat16(out.dtype) else _FLOAT16,)
-        with driver.on(stream.device):
-            handle = _handle(blas, stream.device)
-            blas.set_stream(handle, driver.handle(stream.native))
-            for memory in self._workspace:  # after the stream, which takes cuBLAS's own again
-                blas.set_workspace(handle, memory.pointer, memory.size)
-            name = "gemm_strided_batched_ex_64" if element else f"{_LETTERS[kind]}gemm_strided_batched_64"
-            how = (blas.ComputeType.COMPUTE_32F, blas.GemmAlgo.DEFAULT) if element else ()
-            getattr(blas, name)(
-                *(handle, ty, tx, m, n, k, one.ctypes.data),
-                *(y.pointer, *element, *y_steps, x.pointer, *element, *x_steps),
-                *(zero.ctypes.data, out.pointer, *element, m, n * m, self._matrices, *how),
-            )
+        with drivers.get().on(stream.device):
+            self._call(stream.device, stream.native, [a.pointer for a in self._arrays])
+
+    def prepared(self, device: int, place_of: Callable) -> Callable:
+        """The call of which is yet to be told where its arrays are."""
+        places = [place_of(a.lease, a.offset) for a in self._arrays]
+        return lambda native, addresses: self._call(device, native, [addresses[i] + start for i, start in places])
+
+    def _call(self, device: int, native: Any, pointers: Sequence[int]) -> None:
+        blas, (out, y, x, *workspace) = binding(), pointers
+        (m, n, k), ((ty, *y_steps), (tx, *x_steps)) = self._sizes, self._ways
+        handle, element = _handle(blas, device), self._element
+        blas.set_stream(handle, drivers.get().handle(native))
+        for pointer, size in zip(workspace, self._room):  # after the stream, which takes cuBLAS's own again
+            blas.set_workspace(handle, pointer, size)
+        how = (blas.ComputeType.COMPUTE_32F, blas.GemmAlgo.DEFAULT) if element else ()
+        getattr(blas, self._name)(
+            *(handle, ty, tx, m, n, k, self._one.ctypes.data),
+            *(y, *element, *y_steps, x, *element, *x_steps),
+            *(self._zero.ctypes.data, out, *element, m, n * m, self._matrices, *how),
+        )
 
     def settle(self) -> None:
         """Pointers are read when it is given to a stream."""

@@ -1,7 +1,7 @@
 """Mistakes that only a running kernel can see, an index out of range for one, reported without waiting for each kernel.
 
-A kernel that sees one leaves its number and a value in a few words of the host's memory that GPUs can reach, and goes on
-without touching what lies outside. Whoever next copies from that GPU waits for it anyway, and gets the error.
+A kernel that sees one leaves its number and a value in a few words of the host's memory, which GPUs can reach, and goes
+on without touching what lies outside. Whoever next copies from that GPU waits for it anyway, and gets the error.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any
 from minigrad.devices import cpu
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda.array import DeviceArray
+from minigrad.devices.cuda.launching import Slot
 from minigrad.devices.cuda.memory import Stream, submit
 from minigrad.devices.cuda.recording import Unsettled
 from minigrad.devices.function import text_of, text_of_value
@@ -135,6 +136,20 @@ class Launch:
     def give(self, stream: Stream) -> None:
         """Launch it on a stream."""
         drivers.get().launch(stream.device, self.kernel, self.grid, self.block, stream.native, self.shared, self.args)
+
+    def prepared(self, device: int, place_of: Callable) -> Callable:
+        """The launch of which is yet to be told where its arrays are.
+
+        Args:
+            place_of: of memory, and bytes from its start: which address it is to be told, and bytes from there.
+        """
+
+        def slot(a: Unsettled) -> Slot:
+            index, start = place_of(a.place, a.offset)
+            return Slot(index, start, a.size, a.dtype)
+
+        args = [slot(a) if a.__class__ is Unsettled else a for a in self.args]
+        return drivers.get().prepared(device, self.kernel, self.grid, self.block, self.shared, tuple(args))
 
     def settle(self) -> None:
         """Take the memory of arrays that had none: it is there now."""

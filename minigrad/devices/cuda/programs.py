@@ -13,10 +13,8 @@ from typing import Any
 from minigrad.devices.cuda import driver as drivers
 from minigrad.devices.cuda import faults
 from minigrad.devices.cuda.array import DeviceArray
-from minigrad.devices.cuda.kernels import Launch
-from minigrad.devices.cuda.launching import Slot
 from minigrad.devices.cuda.memory import Unrecordable, current, here
-from minigrad.devices.cuda.recording import Place, Recording, Unsettled
+from minigrad.devices.cuda.recording import Place, Recording
 
 _MOST = 64  # forms remembered a function
 _GRAIN = 64  # bytes: kernels look at no more of an address than its remainder by this
@@ -26,7 +24,7 @@ _ALIGNMENT = 256  # bytes, of temporaries; what the driver's own allocations are
 class Repeated:
     """A kernel's function, called as it is: ``repeated(out, *arrays, **params)``, always with the same params.
 
-    Where something else than launches comes of it, as of a call of cuBLAS, its code runs each time.
+    Where it needs a table of its arrays' addresses, or values, its code runs each time.
     """
 
     def __init__(self, function: Callable, device: int):
@@ -67,7 +65,7 @@ class Repeated:
         outs = out if out.__class__ is tuple else (out,)
         given = [_promised(a) for a in (*outs, *arrays)]
         count = len(outs)
-        recording = Recording(self._device)
+        recording = Recording(self._device, captured=False)
         program = None
         try:
             with recording:
@@ -75,7 +73,7 @@ class Repeated:
         except Unrecordable:
             pass
         else:
-            if not recording.tables and all(isinstance(work, Launch) for work in recording.works):
+            if not recording.tables:
                 program = Program(recording, self._device, given)
         if len(self._programs) >= _MOST:
             self._programs.clear()
@@ -97,16 +95,11 @@ class Program:
             places[id(place)] = len(given), self._room
             self._room += -(-max(place.size, 1) // _ALIGNMENT) * _ALIGNMENT
 
-        def settled(argument: Any) -> Any:
-            if argument.__class__ is not Unsettled:
-                return argument
-            index, start = places[id(argument.place)]
-            return Slot(index, start + argument.offset, argument.size, argument.dtype)
+        def place_of(memory: Any, offset: int) -> tuple[int, int]:
+            index, start = places[id(memory)]
+            return index, start + offset
 
-        self._launches = [
-            self._driver.prepared(device, w.kernel, w.grid, w.block, w.shared, tuple(map(settled, w.args)))
-            for w in recording.works
-        ]
+        self._launches = [work.prepared(device, place_of) for work in recording.works]
 
     def run(self, arrays: Sequence[DeviceArray | None], pointers: list[int]) -> None:
         """Launch all, where slots are `pointers` and, behind them, the temporaries."""

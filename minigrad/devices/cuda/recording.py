@@ -63,8 +63,12 @@ class Unsettled:
 class Recording:
     """While it is entered, this thread's work for one GPU is noted and not done.
 
+    Args:
+        captured: whether the work is to be captured as a graph.
+
     Attributes:
-        works: what was noted, in order. Each has ``settle()``, and then ``give(stream)``.
+        works: what was noted, in order. Each has ``settle()``, and then ``give(stream)``; or ``prepared(...)``, which
+            makes a function of a stream and addresses.
         uses: the leases that it needs.
         temporaries: the places that it asked for.
         tables: the places of tables, and what is to be in them.
@@ -74,7 +78,8 @@ class Recording:
         Unrecordable: in the code that runs inside, if that needs values on the host.
     """
 
-    def __init__(self, device: int):
+    def __init__(self, device: int, *, captured: bool = True):
+        self.captured = captured
         self.works: list[Any] = []
         self.uses: set[Lease] = set()
         self.temporaries: list[Place] = []
