@@ -10,7 +10,6 @@ import hashlib
 import platform
 import sys
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +52,8 @@ def _key(stamp: str, kinds: tuple, capability: tuple[int, int]) -> str:
 
 @cache
 def _versions() -> str:
+    from importlib import metadata
+
     found = [sys.version, platform.machine()]
     for name in _PACKAGES:
         try:
