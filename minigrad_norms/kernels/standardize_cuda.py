@@ -93,9 +93,11 @@ class _Run:
         if self.plan.across:
             self.width = width_of(k1 * r1, x.itemsize)
             self.lanes = _lanes(k1 * r1 // self.width)
-            self.tall = max(1, min(BLOCK // self.lanes, r0))
+            self.tall = max(self.width, min(BLOCK // self.lanes, r0))  # a thread for each column, at least
             self.blocks = cuda.blocks_of(k1 * r1 // self.width, self.lanes)
-            self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
+            self.chunk = -(-max(1, r0) // _pieces(k0 * self.blocks, r0, self.tall * _ROWS))
+            self.pieces = -(-r0 // self.chunk)
+            self.number = None if r1 == 1 else np.uint32 if k1 * r1 < 1 << 32 else np.int64  # that holds columns
         else:
             self.blocks, (self.lanes, self.tall) = grid_over(self.groups, self.count)
             self.pieces = _pieces(self.groups, self.count, _PIECE)
@@ -129,9 +131,9 @@ class _Run:
         kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
         return make(self.dtype, self.activation, kind, moves, self.shape[1] > 1, self.small), moves.width
 
-    def column_kernel(self, make: Any, *arrays: DeviceArray) -> Any:
+    def column_kernel(self, make: Any, *arrays: DeviceArray, **kind: Any) -> Any:
         """A kernel for columns."""
-        return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays))
+        return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays), self.number, **kind)
 
     def keep(self, width: int) -> int:
         """Elements of shared memory for a group."""
@@ -141,10 +143,10 @@ class _Run:
         """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
         return not self.plan.across and arrays * self.tall * self.keep(self.widest) * self.dtype.itemsize <= _SHARED
 
-    def grid(self, cut: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+    def grid(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Blocks and threads of kernels over all elements."""
         if self.plan.across:
-            return (self.shape[0] * self.blocks, cut or self.pieces), (self.lanes, self.tall)
+            return (self.shape[0] * self.blocks, self.pieces), (self.lanes, self.tall)
         return (self.blocks, 1) if self.tall > 1 else (self.groups, self.pieces), (self.lanes, self.tall)
 
     def sums_of_pieces(self) -> tuple[DeviceArray, int]:
@@ -162,8 +164,8 @@ class _Run:
         for first in (True, False) if self.dtype == np.float64 and not raw else (True,):
             if self.plan.across:
                 blocks, threads = self.grid()
-                numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
-                made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x))
+                numbers: Any = (*self.shape, self.blocks, self.chunk, first, raw)
+                made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x), self.number)
                 made(blocks, threads, sums, self.x, mean, *numbers)
             else:
                 made, _ = self.kernel(_without_table(rows.sums), self.x)
@@ -186,7 +188,7 @@ class _Run:
     def apply(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
             made = self.column_kernel(columns.apply, self.x, y)
             made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
@@ -226,7 +228,7 @@ class _Run:
         sums, p = self.sums_of_pieces()
         if self.plan.across:
             blocks, threads = self.grid()
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
             self.column_kernel(columns.backward_sums, *given[:2])(blocks, threads, sums, *given, *numbers)
         else:
             made, _ = self.kernel(rows.backward_sums, given[0], self.x)
@@ -244,8 +246,10 @@ class _Run:
     def _slopes(self, dx: DeviceArray, c: DeviceArray, given: tuple, epsilon: float, free: bool) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
-            self.column_kernel(columns.backward_apply, dx, *given[:2])(blocks, threads, dx, c, *given, *numbers)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
+            self.column_kernel(columns.backward_apply, dx, *given[:2], free=free)(
+                blocks, threads, dx, c, *given, *numbers
+            )
             return
         made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
         numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
