@@ -1,8 +1,9 @@
-"""CUDA kernels for groups that lie across rows, (k0, r0, k1·r1) with r1 small: a thread walks down a few columns.
+"""What CUDA kernels do with groups that lie across rows, (k0, r0, k1·r1) with r1 small: threads walk down columns.
 
 A thread takes as many neighbouring columns as 16 bytes hold, where their number allows it, and two rows at a time. A
-block has such columns side by side, and rows of a piece, `chunk` of them, one above the other. How columns and pieces
-are cut follows from the shape; only whether 16 bytes are moved at once depends on where arrays begin.
+block has such columns side by side, and rows of a piece, `chunk` of them, one above the other: as many threads at least
+as columns. How columns and pieces are cut follows from the shape; only whether 16 bytes are moved at once depends on
+where arrays begin.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 
 from minigrad.devices import cuda
 from minigrad.devices.cpu import from_source
-from minigrad.devices.cuda import Function, Kernel, gpu, vector
+from minigrad.devices.cuda import Function, gpu, vector
 from minigrad.devices.cuda.rows import BLOCK, Moves, each
 from minigrad.devices.cuda.warp import WARP
-from minigrad_norms.kernels.elements_cuda import elements, shift_of
+from minigrad_norms.kernels.elements_cuda import elements
 
 
 @cuda.jit
@@ -36,7 +37,7 @@ def _plus_product(a, b, c):
 
 
 @cache
-def _sum_functions(width: int) -> tuple[Function, Function, Function]:
+def sum_functions(width: int) -> tuple[Function, Function, Function]:
     """Sums of neighbours: a + b, a + b², a + b·c."""
     return (
         each("plus", _plus, "a, b", "a[{k}], b[{k}]", width),
@@ -51,7 +52,7 @@ def added_up(width: int) -> Function:
 
     All threads of the block call it. It may be called again and again.
     """
-    plus, _, _ = _sum_functions(width)
+    plus, _, _ = sum_functions(width)
 
     @cuda.jit
     def element(shared, at):
@@ -97,7 +98,7 @@ def rows_of(i0, column, columns, r0, chunk):
 
 
 @cache
-def _group_of(number: Any) -> Function:
+def group_at(number: Any) -> Function:
     """``group_of(i0, column, k1, r1)``. `number` is a type that holds columns, None where each is a group."""
 
     def own(i0, column, k1, r1):
@@ -110,7 +111,7 @@ def _group_of(number: Any) -> Function:
 
 
 @cuda.jit
-def _table_row(i0, m0, n1):
+def table_row(i0, m0, n1):
     """Where the entries of an i0 begin in a table, in entries of an i1."""
     return np.int64(np.uint32(i0) % np.uint32(m0)) * n1
 
@@ -137,7 +138,7 @@ def _entry(number: Any) -> Function:
 def summing(moves: Moves) -> Function:
     """``summed(x, shift, at, end, step)``: Σ x − shift and Σ (x − shift)²."""
     width, load, _ = moves
-    plus, plus_square, _ = _sum_functions(width)
+    plus, plus_square, _ = sum_functions(width)
     zeros = (0.0,) * width
 
     @cuda.jit
@@ -182,11 +183,11 @@ class _Columns:
 
     def __init__(self, dtype: np.dtype, activation: str | None, moves: Moves, number: Any):
         width, self.load, self.store = moves
-        e, group_of = elements(dtype, activation, width, True), _group_of(number)
+        e, group_of = elements(dtype, activation, width, True), group_at(number)
         group = e.group
 
         @cuda.jit
-        def group_at(mean, var, i0, column, k1, r1, epsilon):
+        def group_of_column(mean, var, i0, column, k1, r1, epsilon):
             at = group_of(i0, column, k1, r1)
             return group(mean[at], var[at], epsilon)
 
@@ -195,8 +196,8 @@ class _Columns:
             at, groups = group_of(i0, column, k1, r1), k0 * k1
             return c[at], c[groups + at], c[2 * groups + at], c[3 * groups + at]
 
-        self.group, self.some_coefficients, self.merged = group_at, coefficients, e.merged
-        self.groups = _of_columns(group_at, "mean, var, i0, column, k1, r1, epsilon", width)
+        self.group, self.some_coefficients, self.merged = group_of_column, coefficients, e.merged
+        self.groups = _of_columns(group_of_column, "mean, var, i0, column, k1, r1, epsilon", width)
         self.entries = _of_columns(_entry(number), "values, row, column, r1, n1, p1", width)
         self.coefficients = _of_columns(coefficients, "c, i0, column, k0, k1, r1", width)
         self.from_means = each("from_mean", _from_mean, "x, g", "x[{k}], g[{k}]", width)
@@ -243,7 +244,7 @@ def applying(dtype: np.dtype, activation: str | None, moves: Moves, number: Any)
     def applied(y, x, mean, var, gamma, beta, i0, column, r0, k1, r1, m0, n1, p1, chunk, epsilon):
         stage = gpu.shared.array(held, dtype)
         wild = gpu.shared.array(size, np.int32)
-        columns, row = k1 * r1, _table_row(i0, m0, n1)
+        columns, row = k1 * r1, table_row(i0, m0, n1)
         lane, start = gpu.threadIdx.x * width, column - gpu.threadIdx.x * width
         i = gpu.threadIdx.y * gpu.blockDim.x + gpu.threadIdx.x
         if i < gpu.blockDim.x * width and start + i < columns:
@@ -280,12 +281,12 @@ def backward_summing(dtype: np.dtype, activation: str | None, moves: Moves, numb
     """``summed(dy, x, ...)``: sums of dy, behind an activation, and of that times x − μ."""
     f, width = _Columns(dtype, activation, moves, number), moves.width
     groups, entries, cotangents, from_means, load = f.groups, f.entries, f.cotangents, f.from_means, f.load
-    plus, _, plus_product = _sum_functions(width)
+    plus, _, plus_product = sum_functions(width)
     zeros = (0.0,) * width
 
     def summed(dy, x, mean, var, gamma, beta, i0, column, at, end, step, k1, r1, m0, n1, p1, epsilon):
         s1, s2 = zeros, zeros
-        row, g = _table_row(i0, m0, n1), groups(mean, var, i0, column, k1, r1, epsilon)
+        row, g = table_row(i0, m0, n1), groups(mean, var, i0, column, k1, r1, epsilon)
         ga = entries(gamma, row, column, r1, n1, p1)
         be = entries(beta, row, column, r1, n1, p1)
         while at < end:
@@ -320,7 +321,7 @@ def sloping(dtype: np.dtype, activation: str | None, moves: Moves, number: Any, 
     def sloped(dx, c, dy, x, mean, var, gamma, beta, i0, column, k0, r0, k1, r1, m0, n1, p1, chunk, epsilon):
         stage = gpu.shared.array(held, dtype)
         wild = gpu.shared.array(size, np.int32)
-        columns, row = k1 * r1, _table_row(i0, m0, n1)
+        columns, row = k1 * r1, table_row(i0, m0, n1)
         lane, start = gpu.threadIdx.x * width, column - gpu.threadIdx.x * width
         i = gpu.threadIdx.y * gpu.blockDim.x + gpu.threadIdx.x
         if i < gpu.blockDim.x * width and start + i < columns:
@@ -354,144 +355,3 @@ def sloping(dtype: np.dtype, activation: str | None, moves: Moves, number: Any, 
                     at += step
 
     return cuda.jit(sloped)
-
-
-# Kernels of columns in pieces
-
-
-@cache
-def sums(moves: Moves, number: Any) -> Kernel:
-    """Sums of x − shift and of its square: sums[((k·pieces + piece)·k0 + i0)·columns + column]."""
-    width, summed, add_up, group_of = moves.width, summing(moves), added_up(moves.width), _group_of(number)
-    zeros, write = (0.0,) * width, _written(width)
-
-    @cuda.jit
-    def shift_at(x, mean, i0, column, r0, k1, r1, first):
-        group = group_of(i0, column, k1, r1)
-        return shift_of(x[(i0 * (r0 - 1) * k1 + group) * r1]) if first else shift_of(mean[group])
-
-    head = "x, mean, i0, column, r0, k1, r1, first"
-    shifts = each("shift", shift_at, head, head.replace("column", "column + {k}"), width)
-
-    def columns_sums(sums, x, mean, k0, r0, k1, r1, across, chunk, first, raw):
-        columns = k1 * r1
-        i0, column = column_of(across, width)
-        s1, s2 = zeros, zeros
-        if column < columns:
-            shift = zeros if raw else shifts(x, mean, i0, column, r0, k1, r1, first)
-            at, end, step = rows_of(i0, column, columns, r0, chunk)
-            s1, s2 = summed(x, shift, at, end, step)
-        write(sums, add_up(s1, s2), i0, column, k0, columns)
-
-    return cuda.kernel(columns_sums)
-
-
-@cache
-def _written(width: int) -> Function:
-    """``write(sums, (s1, s2), i0, column, k0, columns)`` of sums of a piece, which some threads of a block have."""
-
-    def write(sums, found, i0, column, k0, columns):
-        if gpu.threadIdx.y == 0 and column < columns:
-            at = (gpu.blockIdx.y * k0 + i0) * columns + column
-            size = gpu.gridDim.y * k0 * columns
-            for k in range(width):
-                sums[at + k] = found[0][k]
-                sums[size + at + k] = found[1][k]
-
-    return cuda.jit(write)
-
-
-@cache
-def apply(dtype: np.dtype, activation: str | None, moves: Moves, number: Any) -> Kernel:
-    """y by statistics that are there."""
-    width, applied = moves.width, applying(dtype, activation, moves, number)
-
-    def columns_apply(y, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, chunk, epsilon):
-        i0, column = column_of(across, width)
-        applied(y, x, mean, var, gamma, beta, i0, column, r0, k1, r1, m0, n1, p1, chunk, epsilon)
-
-    return cuda.kernel(columns_apply)
-
-
-@cache
-def backward_sums(dtype: np.dtype, activation: str | None, moves: Moves, number: Any) -> Kernel:
-    """Sums of dy, behind an activation, and of that times x − μ, where `sums` has those of x."""
-    width, summed, add_up = moves.width, backward_summing(dtype, activation, moves, number), added_up(moves.width)
-    zeros, write = (0.0,) * width, _written(width)
-
-    def columns_backward_sums(sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, chunk, epsilon):
-        columns = k1 * r1
-        i0, column = column_of(across, width)
-        s1, s2 = zeros, zeros
-        if column < columns:
-            at, end, step = rows_of(i0, column, columns, r0, chunk)
-            s1, s2 = summed(dy, x, mean, var, gamma, beta, i0, column, at, end, step, k1, r1, m0, n1, p1, epsilon)
-        write(sums, add_up(s1, s2), i0, column, k0, columns)
-
-    return cuda.kernel(columns_backward_sums)
-
-
-@cache
-def backward_apply(dtype: np.dtype, activation: str | None, moves: Moves, number: Any, free: bool) -> Kernel:
-    """dx by coefficients that are there."""
-    width, sloped = moves.width, sloping(dtype, activation, moves, number, free)
-
-    def columns_backward_apply(
-        dx, c, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, chunk, epsilon
-    ):
-        i0, column = column_of(across, width)
-        sloped(dx, c, dy, x, mean, var, gamma, beta, i0, column, k0, r0, k1, r1, m0, n1, p1, chunk, epsilon)
-
-    return cuda.kernel(columns_backward_apply)
-
-
-@cache
-def parameter_sums(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
-    """Sums of dy·x̂ and dy over all that share a table's entry and a place in the line, where γ varies along lines.
-
-    What is summed for (i0, i1, j1) of (m0, n1, r1) is cut into pieces: sums[((k·pieces + piece)·m0 + i0)·n1·r1 + ...].
-    """
-    width, load, _ = moves
-    e = elements(dtype, activation, width)  # neighbours in a line are of one group
-    group_of, cotangents = e.group, e.cotangents
-    plus, _, plus_product = _sum_functions(width)
-    add_up, zeros = added_up(width), (0.0,) * width
-
-    @cuda.jit
-    def entry(values, slot, column, r1, p1):
-        return values[slot * p1 + column // (r1 // p1)]
-
-    @cuda.jit
-    def standard(x, g):
-        return (np.float64(x) - g[4]) * g[5]
-
-    head = "values, slot, column, r1, p1"
-    entries = each("entry", entry, head, head.replace("column", "column + {k}"), width)
-    standards = each("standard", standard, "x, g", "x[{k}], g", width)
-
-    def parameter_sums(sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, pieces, epsilon):
-        slot, j1 = column_of(across, width)
-        i0, i1 = slot // n1, slot % n1
-        piece = gpu.blockIdx.y
-        shared = k1 // n1
-        count = k0 // m0 * r0 * shared
-        s1, s2 = zeros, zeros
-        if j1 < r1:
-            ga, be = entries(gamma, slot, j1, r1, p1), entries(beta, slot, j1, r1, p1)
-            for t in range(piece * count // pieces + gpu.threadIdx.y, (piece + 1) * count // pieces, gpu.blockDim.y):
-                outer = t // (r0 * shared) * m0 + i0
-                inner = t % shared if n1 == 1 else i1
-                group = outer * k1 + inner
-                at = ((outer * r0 + t // shared % r0) * k1 + inner) * r1 + j1
-                g, values = group_of(mean[group], var[group], epsilon), load(x, at)
-                through = cotangents(load(dy, at), values, g, ga, be)
-                s1, s2 = plus(s1, through), plus_product(s2, through, standards(values, g))
-        s1, s2 = add_up(s1, s2)
-        if gpu.threadIdx.y == 0 and j1 < r1:
-            size = pieces * m0 * n1 * r1
-            at = (piece * m0 * n1 + slot) * r1 + j1
-            for k in range(width):
-                sums[at + k] = s1[k]
-                sums[size + at + k] = s2[k]
-
-    return cuda.kernel(parameter_sums)
