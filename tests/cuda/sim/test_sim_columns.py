@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 import minigrad_norms as norms
 from minigrad import Sample, dtypes
+from minigrad.devices.cuda import driver
 from minigrad.devices.cuda.kernels import Launch
 from minigrad.gradcheck import gpu, kernels
 from minigrad_norms import formulas
@@ -14,7 +15,7 @@ from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, 
 
 #: Shape, reduced axes and those of γ, where blocks may have whole columns.
 WHOLE = [
-    ((1, 8), (0,), (1,)),  # fewer rows than a thread has columns
+    ((2, 16), (0,), (1,)),  # fewer rows than a thread has columns
     ((2, 5), (0,), (1,)),
     ((2, 2), (0,), ()),
     ((33, 12), (0,), (1,)),  # a row for a thread
@@ -26,8 +27,8 @@ WHOLE = [
 PIECES = [
     ((81, 72), (0,), (1,)),  # nine pieces, of the ten that there might be
     ((300, 3), (0,), ()),
-    ((2, 67, 20), (1,), (2,)),
-    ((2, 67, 20), (1,), (0, 2)),
+    ((2, 67, 5), (1,), (2,)),
+    ((2, 67, 5), (1,), (0, 2)),
     ((67, 5, 4), (0, 2), (1,)),  # four neighbours of a group
     ((67, 4, 6), (0, 2), (1, 2)),  # each with a γ of its own
 ]
@@ -56,12 +57,15 @@ def samples(shape, axes, parameter_axes, wild=False):
     rng = np.random.default_rng(sum(shape))
     x, dy = 3 + 2 * rng.standard_normal(shape), rng.standard_normal(shape)
     if wild:
-        x[..., 1] = 1e-20 * rng.standard_normal(shape[:-1])
+        x[..., 1] *= 1e-40
+        dy[..., 1] *= 1e-20
+        x[..., 5] *= 1e-5
+        x[..., 9] += 1e5
     gamma, beta = rng.standard_normal((2, *[shape[a] for a in parameter_axes]))
     mean, var = (np.asarray(v) for v in formulas.moments(np, x, axes))
     dmean, dvar = rng.standard_normal((2, *mean.shape))
     if wild:
-        dvar[..., 2] = 1e33
+        dvar[..., 5] = 1e41  # times 2·(x − mean)/n within float32's range, which the first factors are not
     form = {"axes": axes, "parameter_axes": parameter_axes, "epsilon": 0.0 if wild else 1e-3}
     wide, given = ("mean", "var", "dmean", "dvar"), (dy, x, gamma, beta, mean, var)
     yield standardize_p, Sample((x, gamma, beta), form)
@@ -82,7 +86,7 @@ def test_values_and_gradients_are_those_of_the_definitions(whole, shape, axes, p
 @pytest.mark.parametrize("whole", [32, 0])
 def test_wild_groups_and_float64(whole, cut):
     cut(whole)
-    for primitive, sample in samples((67, 8), (0,), (1,), wild=True):
+    for primitive, sample in samples((67, 12), (0,), (1,), wild=True):
         check(primitive, sample)
     for primitive, sample in samples((67, 6), (0,), (1,)):
         check(primitive, sample, dtypes.float64)
@@ -134,6 +138,38 @@ def test_bits_do_not_depend_on_where_memory_begins(whole, cut):
         found.append([t.numpy() for t in (y, *pull(there * there))])
     for one, other in zip(*found):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("whole", [32, 0])
+def test_a_mean_is_not_rounded(whole, cut):
+    cut(whole)
+    x = (1e5 + np.random.default_rng(0).standard_normal((67, 4))).astype("f4")
+    ct = 1 + np.arange(x.size, dtype="f4").reshape(x.shape) % 7
+    d = x - x.mean(0, dtype="f8")
+    wanted = d / d.std(0)
+    slope = (ct - ct.mean(0, dtype="f8") - wanted * (ct * wanted).mean(0)) / d.std(0)
+    form = {"axes": (0,), "parameter_axes": (), "epsilon": 0.0}
+    y, pull = mg.vjp(lambda x: norms.standardize(x, **form)[0], mg.tensor(x, device="cuda"))
+    np.testing.assert_allclose(y.numpy(), wanted, atol=1e-6)
+    np.testing.assert_allclose(pull(mg.tensor(ct, device="cuda"))[0].numpy(), slope, atol=1e-6)
+
+
+@pytest.mark.parametrize("whole", [32, 0])
+def test_threads_may_run_from_the_last_to_the_first(whole, cut, monkeypatch):
+    cut(whole)
+    monkeypatch.setattr(driver.get(), "backwards", True)
+    for rows in (33, 34):  # the second time, what is not written yet has another value from before
+        for primitive, sample in list(samples((rows, 12), (0,), (1,)))[:2]:
+            check(primitive, sample)
+
+
+@pytest.mark.parametrize("shape", [(2, 16), (2, 8), (9, 4), (2, 1024)], ids=str)
+def test_a_block_has_a_thread_for_each_of_its_columns(shape):
+    run = standardize_cuda._Run(kernels.placed(np.ones(shape, "f4"), "cuda"), (0,), (), None)
+    assert run.whole
+    assert run.width == 4
+    assert run.grid()[1][1] >= 4
+    assert run.whole_grid()[2][1] >= 4
 
 
 def test_how_many_kernels_run(cut, monkeypatch):
