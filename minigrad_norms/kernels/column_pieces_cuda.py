@@ -111,10 +111,11 @@ def backward_apply(dtype: np.dtype, activation: str | None, moves: Moves, number
 
 
 @cache
-def parameter_sums(dtype: np.dtype, activation: str | None, moves: Moves) -> Kernel:
+def parameter_sums(dtype: np.dtype, activation: str | None, moves: Moves, number: Any) -> Kernel:
     """Sums of dy·x̂ and dy over all that share a table's entry and a place in the line, where γ varies along lines.
 
     What is summed for (i0, i1, j1) of (m0, n1, r1) is cut into pieces: sums[((k·pieces + piece)·m0 + i0)·n1·r1 + ...].
+    `number` is a type that holds lines, None where each is a group, of r0 = k1 = 1.
     """
     width, load, _ = moves
     e = elements(dtype, activation, width)  # neighbours in a line are of one group
@@ -127,30 +128,42 @@ def parameter_sums(dtype: np.dtype, activation: str | None, moves: Moves) -> Ker
         return values[slot * p1 + column // (r1 // p1)]
 
     @cuda.jit
+    def own(t, i0, i1, r0, k1, m0, n1):
+        return t * m0 + i0, t * m0 + i0
+
+    @cuda.jit
+    def divided(t, i0, i1, r0, k1, m0, n1):
+        shared = number(k1) // number(n1)
+        line = number(t) // number(shared)
+        outer = np.int64(number(line) // number(r0)) * m0 + i0
+        inner = np.int64(number(t) % number(shared)) if n1 == 1 else i1
+        return outer * k1 + inner, (outer * r0 + np.int64(number(line) % number(r0))) * k1 + inner
+
+    @cuda.jit
     def standard(x, g):
         return (np.float64(x) - g[4]) * g[5]
 
     head = "values, slot, column, r1, p1"
     entries = each("entry", entry, head, head.replace("column", "column + {k}"), width)
+    locate = own if number is None else divided  # a group, and the line
     standards = each("standard", standard, "x, g", "x[{k}], g", width)
 
-    def parameter_sums(sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, pieces, epsilon):
+    def parameter_sums(sums, dy, x, mean, var, gamma, beta, k0, r0, k1, r1, m0, n1, p1, across, chunk, epsilon):
         slot, j1 = column_of(across, width)
         i0, i1 = slot // n1, slot % n1
-        piece = gpu.blockIdx.y
-        shared = k1 // n1
-        count = k0 // m0 * r0 * shared
+        piece, pieces, count = gpu.blockIdx.y, gpu.gridDim.y, k0 // m0 * r0 * (k1 // n1)
         s1, s2 = zeros, zeros
         if j1 < r1:
             ga, be = entries(gamma, slot, j1, r1, p1), entries(beta, slot, j1, r1, p1)
-            for t in range(piece * count // pieces + gpu.threadIdx.y, (piece + 1) * count // pieces, gpu.blockDim.y):
-                outer = t // (r0 * shared) * m0 + i0
-                inner = t % shared if n1 == 1 else i1
-                group = outer * k1 + inner
-                at = ((outer * r0 + t // shared % r0) * k1 + inner) * r1 + j1
-                g, values = group_of(mean[group], var[group], epsilon), load(x, at)
-                through = cotangents(load(dy, at), values, g, ga, be)
+            t, end = piece * chunk + gpu.threadIdx.y, (piece + 1) * chunk
+            while t < end and t < count:
+                group, line = locate(t, i0, i1, r0, k1, m0, n1)
+                at = line * r1 + j1
+                values, given = load(x, at), load(dy, at)
+                g = group_of(mean[group], var[group], epsilon)
+                through = cotangents(given, values, g, ga, be)
                 s1, s2 = plus(s1, through), plus_product(s2, through, standards(values, g))
+                t += gpu.blockDim.y
         s1, s2 = add_up(s1, s2)
         if gpu.threadIdx.y == 0 and j1 < r1:
             size = pieces * m0 * n1 * r1

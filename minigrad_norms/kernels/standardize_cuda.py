@@ -318,10 +318,12 @@ class _Run:
             lanes = _lanes(r1 // moves.width)
             count = k0 // m0 * r0 * (k1 // n1)
             across, tall = cuda.blocks_of(r1 // moves.width, lanes), min(BLOCK // lanes, count)
-            pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
+            chunk = -(-count // _pieces(m0 * n1 * across, count, tall * _ROWS))
+            pieces = -(-count // chunk)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
-            numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
-            made = columns.parameter_sums(self.dtype, self.activation, moves)
+            numbers: Any = (*self.shape, *self.table, across, chunk, epsilon)
+            number = None if r0 * k1 == 1 else np.uint32 if k0 * r0 * k1 < 1 << 32 else np.int64
+            made = columns.parameter_sums(self.dtype, self.activation, moves, number)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
         combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)

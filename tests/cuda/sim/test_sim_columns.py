@@ -31,6 +31,9 @@ PIECES = [
     ((2, 67, 5), (1,), (0, 2)),
     ((67, 5, 4), (0, 2), (1,)),  # four neighbours of a group
     ((67, 4, 6), (0, 2), (1, 2)),  # each with a γ of its own
+    ((37, 36), (1,), (1,)),  # the sums for γ alone, of lines that are groups,
+    ((5, 7, 2, 36), (1, 3), (2, 3)),  # of lines of other groups in between,
+    ((5, 7, 2, 36), (1, 3), (3,)),  # and of all lines
 ]
 BACKWARD = ["columns_backward_sums", "finish_columns", "columns_backward_apply"]
 CASES = [*[(32, *case) for case in WHOLE], *[(0, *case) for case in PIECES]]
