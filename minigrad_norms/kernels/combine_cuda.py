@@ -10,6 +10,20 @@ from minigrad_norms.kernels.elements_cuda import coefficients, rstd_of, shift_of
 from minigrad_norms.kernels.rows_cuda import reduce_two
 
 
+@cuda.jit
+def settle(mean, var, group, s1, s2, shift, count, raw, total):
+    """A group's statistics from its sums of x − shift and of its square."""
+    if raw:
+        mean[group] = np.float64(0.0)
+        var[group] = s2 if total else s2 / count
+        return
+    moved = s1 / count
+    spread = s2 / count - moved * moved
+    if shift - shift == 0.0:  # else there are no deviations to better a mean by
+        mean[group] = shift + moved
+        var[group] = np.float64(0.0) if spread < 0.0 else spread
+
+
 @cuda.kernel
 def moments(mean, var, sums, x, k0, r0, k1, r1, p, pieces, first, raw, total):
     """Statistics from sums over pieces and over the `p` columns of a group."""
@@ -23,17 +37,10 @@ def moments(mean, var, sums, x, k0, r0, k1, r1, p, pieces, first, raw, total):
             s2 += sums[pieces * groups * p + at]
     s1, s2 = reduce_two((s1, s2))
     if group < groups and gpu.threadIdx.x == 0:
-        count = np.float64(r0 * r1)
-        if raw:
-            mean[group] = np.float64(0.0)
-            var[group] = s2 if total else s2 / count
-        else:
-            shift = shift_of(x[(group // k1 * r0 * k1 + group % k1) * r1]) if first else mean[group]
-            moved = s1 / count
-            spread = s2 / count - moved * moved
-            if shift - shift == 0.0:  # else there are no deviations to better it by
-                mean[group] = shift + moved
-                var[group] = np.float64(0.0) if spread < 0.0 else spread
+        shift = mean[group]
+        if first and not raw:
+            shift = shift_of(x[(group // k1 * r0 * k1 + group % k1) * r1])
+        settle(mean, var, group, s1, s2, shift, np.float64(r0 * r1), raw, total)
 
 
 @cuda.kernel
@@ -75,17 +82,66 @@ def slopes(
             sums[groups * p + at] *= rstd
     s1, s2 = reduce_two((s1, s2))
     if group < groups and gpu.threadIdx.x == 0:
-        if free:
-            if new_dmean.size > 0:
-                new_dmean[group] = -rstd * s1
-            if new_dvar.size > 0:
-                new_dvar[group] = -0.5 * rstd * rstd * rstd * s2
-            s1, s2 = np.float64(0.0), np.float64(0.0)
-        to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
-        to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
-        four = coefficients(s1, s2, rstd, to_mean, to_var, np.float64(r0 * r1), raw, total)
-        for k in range(4):
-            c[k * groups + group] = four[k]
+        count = np.float64(r0 * r1)
+        _write_coefficients(c, new_dmean, new_dvar, dmean, dvar, group, groups, s1, s2, rstd, count, raw, total, free)
+
+
+@cuda.jit
+def _write_coefficients(c, new_dmean, new_dvar, dmean, dvar, group, groups, s1, s2, rstd, count, raw, total, free):
+    """A group's coefficients; where the statistics are inputs (`free`), their gradients."""
+    if free:
+        if new_dmean.size > 0:
+            new_dmean[group] = -rstd * s1
+        if new_dvar.size > 0:
+            new_dvar[group] = -0.5 * rstd * rstd * rstd * s2
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+    to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
+    to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
+    four = coefficients(s1, s2, rstd, to_mean, to_var, count, raw, total)
+    for k in range(4):
+        c[k * groups + group] = four[k]
+
+
+@cuda.jit
+def finish(
+    c, dgamma, dbeta, new_dmean, new_dvar, dmean, dvar, var, gamma, entry, group, groups, s1, s2, count, epsilon, raw,
+    total, free,
+):  # fmt: skip
+    """What follows from the sums of a column that is a group, with γ from `entry`; 1/√(var + ε) is returned.
+
+    Its coefficients, and what is wanted of the gradients of γ and β, which then have an entry for each group.
+    """
+    rstd = rstd_of(var[group], epsilon)
+    if dgamma.size > 0:
+        dgamma[group] = s2 * rstd
+    if dbeta.size > 0:
+        dbeta[group] = s1
+    scale = np.float64(gamma[entry])
+    s1, s2 = scale * s1, scale * s2
+    _write_coefficients(c, new_dmean, new_dvar, dmean, dvar, group, groups, s1, s2, rstd, count, raw, total, free)
+    return rstd
+
+
+@cuda.kernel
+def finish_columns(
+    c, dgamma, dbeta, new_dmean, new_dvar, sums, dmean, dvar, var, gamma, k0, r0, k1, m0, n1, pieces, epsilon, raw,
+    total, free,
+):  # fmt: skip
+    """`pieces_of_columns`, `slopes` and `parameters` at once, for columns as in `finish`."""
+    group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    groups = k0 * k1
+    s1, s2 = np.float64(0.0), np.float64(0.0)
+    if group < groups:
+        for piece in range(gpu.threadIdx.x, pieces, gpu.blockDim.x):
+            s1 += sums[piece * groups + group]
+            s2 += sums[(pieces + piece) * groups + group]
+    s1, s2 = reduce_two((s1, s2))
+    if group < groups and gpu.threadIdx.x == 0:
+        entry = group // k1 % m0 * n1 + (group % k1 if n1 > 1 else 0)
+        finish(
+            c, dgamma, dbeta, new_dmean, new_dvar, dmean, dvar, var, gamma, entry, group, groups, s1, s2,
+            np.float64(r0), epsilon, raw, total, free,
+        )  # fmt: skip
 
 
 @cuda.kernel

@@ -47,6 +47,12 @@ def coefficients(shift_sum, scale_sum, rstd, dmean, dvar, count, raw, total):
     return shift_sum / count, scale_sum * rstd / count, 2.0 * dvar / count, dmean / count
 
 
+@cuda.jit
+def is_far(c):
+    """Whether `coefficients` may be out of float32's range."""
+    return abs(c[2]) > 1e30 or abs(c[3]) > 1e30
+
+
 class Elements(NamedTuple):
     """Device functions for some dtype, activation and width, the number of neighbours that a thread takes.
 
@@ -56,6 +62,8 @@ class Elements(NamedTuple):
         cotangent: dy·f′(z) of an element.
         cotangents: the same of neighbours.
         slopes: dx of neighbours, from dy, x, the group, γ, β, `coefficients`, and whether the statistics are inputs.
+        merged: ``merged(c, group)``, what `slopes` of tame groups take for coefficients, and whether it may be out of
+            float32's range: dx = r·(dy·f′(z)·γ − [0]) + [1]·(x − μ) + [2], with μ rounded.
     """
 
     group: Function
@@ -63,11 +71,15 @@ class Elements(NamedTuple):
     cotangent: Function
     cotangents: Function
     slopes: Function
+    merged: Function
 
 
 @cache
-def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = False) -> Elements:
-    """The functions, made once; where neighbours are `apart`, in a group each, with a tuple of groups for them."""
+def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = False, tame: bool = False) -> Elements:
+    """The functions, made once; where neighbours are `apart`, in a group each, with a tuple of groups for them.
+
+    Functions for `tame` groups are for those alone that are not `wild`, of which they want the first three members.
+    """
     number: Any = dtype.type
     function, derivative = _activation(activation, dtype)
 
@@ -80,10 +92,14 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         return near, number(rstd), number(rest), wild, np.float64(mean), np.float64(rstd)
 
     @cuda.jit
-    def standard(x, g):
-        if g[3]:
-            return number((np.float64(x) - g[4]) * g[5])
+    def near_standard(x, g):
         return (x - g[0]) * g[1] - g[2]
+
+    @cuda.jit
+    def any_standard(x, g):
+        return number((np.float64(x) - g[4]) * g[5]) if g[3] else near_standard(x, g)
+
+    standard = near_standard if tame else any_standard
 
     @cuda.jit
     def outcome(x, g, gamma, beta):
@@ -94,23 +110,35 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         return derivative(dy, standard(x, g) * gamma + beta)
 
     @cuda.jit
-    def slope(dy, x, g, gamma, beta, c, free):
+    def any_slope(dy, x, g, gamma, beta, c, free):
         through = cotangent(dy, x, g, gamma, beta) * gamma
         if free:
             return number(np.float64(through) * g[5]) if g[3] else through * g[1]
-        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
+        if g[3] or is_far(c):
             d = np.float64(x) - g[4]
             return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
         inner = (through - number(c[0])) - standard(x, g) * number(c[1])
         centred = x - g[0]
         return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
 
+    @cuda.jit
+    def merged(c, g):
+        slant = c[2] - g[5] * g[5] * c[1]
+        far = is_far(c) or abs(slant) > 1e30 or (slant != 0.0 and abs(slant) < 1e-30)
+        return number(c[0]), number(slant), number(c[3] + slant * (np.float64(g[0]) - g[4])), far
+
+    @cuda.jit
+    def tame_slope(dy, x, g, gamma, beta, c, free):
+        through = cotangent(dy, x, g, gamma, beta) * gamma
+        return through * g[1] if free else (through - c[0]) * g[1] + (c[1] * (x - g[0]) + c[2])
+
+    slope = tame_slope if tame else any_slope
     g, c = ("g[{k}]", "c[{k}]") if apart else ("g", "c")
     row = f"x[{{k}}], {g}, gamma[{{k}}], beta[{{k}}]"
     outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
     slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
-    return Elements(group, outcomes, cotangent, cotangents, slopes)
+    return Elements(group, outcomes, cotangent, cotangents, slopes, merged)
 
 
 @cache

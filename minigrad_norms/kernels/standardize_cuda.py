@@ -5,6 +5,7 @@
 | lie in lines and fit into shared memory | one: memory is read once |
 | lie in lines | sums of pieces, their combination, and the elements: memory is read twice |
 | lie across rows of short lines | the same, a thread a few columns |
+| are columns, of few rows | one: what it reads again comes out of a cache |
 
 Gradients of γ and β come out of the sums where γ has one entry for a group or a column, else by kernels of their own.
 """
@@ -25,9 +26,10 @@ from minigrad.devices.cuda.rows import BLOCK, grid_over, moves_of, width_of
 from minigrad.devices.cuda.vector import BYTES
 from minigrad.devices.cuda.warp import WARP
 from minigrad.errors import DTypeError
-from minigrad_norms.kernels import columns_cuda as columns
+from minigrad_norms.kernels import column_pieces_cuda as columns
 from minigrad_norms.kernels import combine_cuda as combine
 from minigrad_norms.kernels import rows_cuda as rows
+from minigrad_norms.kernels import whole_columns_cuda as whole
 from minigrad_norms.kernels.form import Affine, Form, affine, canonical
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
@@ -36,6 +38,8 @@ _PIECE = 4096  # elements that a piece has at least
 _SHORT = 32  # elements of a line up to which a thread takes a column
 _SHARED = 44 << 10  # bytes of shared memory for a block's elements; every GPU has 48 KiB
 _ROWS = 16  # rows that a thread has at least in a piece of columns
+_WHOLE = 32  # rows that a thread has at most where a block has whole columns
+_NARROW = 8  # threads side by side there, at most
 
 
 class Plan(NamedTuple):
@@ -93,12 +97,15 @@ class _Run:
         if self.plan.across:
             self.width = width_of(k1 * r1, x.itemsize)
             self.lanes = _lanes(k1 * r1 // self.width)
-            self.tall = max(1, min(BLOCK // self.lanes, r0))
+            self.tall = max(self.width, min(BLOCK // self.lanes, r0))  # a thread for each column, at least
             self.blocks = cuda.blocks_of(k1 * r1 // self.width, self.lanes)
-            self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
+            self.chunk = -(-max(1, r0) // _pieces(k0 * self.blocks, r0, self.tall * _ROWS))
+            self.pieces = -(-r0 // self.chunk)
+            self.whole = r1 == 1 and r0 <= _WHOLE * (BLOCK // min(self.lanes, _NARROW))
+            self.number = None if r1 == 1 else np.uint32 if k1 * r1 < 1 << 32 else np.int64  # that holds columns
         else:
             self.blocks, (self.lanes, self.tall) = grid_over(self.groups, self.count)
-            self.pieces = _pieces(self.groups, self.count, _PIECE)
+            self.pieces, self.whole = _pieces(self.groups, self.count, _PIECE), False
 
     def lay(self, a: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
         return cuda.contiguous(a if order is None else a.transpose(order))
@@ -129,9 +136,9 @@ class _Run:
         kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
         return make(self.dtype, self.activation, kind, moves, self.shape[1] > 1, self.small), moves.width
 
-    def column_kernel(self, make: Any, *arrays: DeviceArray) -> Any:
+    def column_kernel(self, make: Any, *arrays: DeviceArray, **kind: Any) -> Any:
         """A kernel for columns."""
-        return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays))
+        return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays), self.number, **kind)
 
     def keep(self, width: int) -> int:
         """Elements of shared memory for a group."""
@@ -141,11 +148,17 @@ class _Run:
         """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
         return not self.plan.across and arrays * self.tall * self.keep(self.widest) * self.dtype.itemsize <= _SHARED
 
-    def grid(self, cut: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+    def grid(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Blocks and threads of kernels over all elements."""
         if self.plan.across:
-            return (self.shape[0] * self.blocks, cut or self.pieces), (self.lanes, self.tall)
+            return (self.shape[0] * self.blocks, self.pieces), (self.lanes, self.tall)
         return (self.blocks, 1) if self.tall > 1 else (self.groups, self.pieces), (self.lanes, self.tall)
+
+    def whole_grid(self) -> tuple[int, int, tuple[int, int]]:
+        """Where blocks have whole columns: how many have an i0's, how many there are, and their threads."""
+        lanes = min(self.lanes, _NARROW)
+        across = cuda.blocks_of(self.shape[2] // self.width, lanes)
+        return across, self.shape[0] * across, (lanes, max(self.width, min(BLOCK // lanes, self.shape[1])))
 
     def sums_of_pieces(self) -> tuple[DeviceArray, int]:
         """Room for two sums for each piece of each column, or group; and how many columns a group has."""
@@ -158,12 +171,16 @@ class _Run:
 
     def moments(self, mean: Any, var: Any, raw: Any, total: Any) -> None:
         """Statistics by way of sums. In float64 once more about the mean, where nothing wider keeps the digits."""
+        if self.whole:
+            nothing = self.empty((0,), self.x.dtype)
+            self._whole_forward(nothing, mean, var, nothing, nothing, 0.0, raw, total)
+            return
         sums, p = self.sums_of_pieces()
         for first in (True, False) if self.dtype == np.float64 and not raw else (True,):
             if self.plan.across:
                 blocks, threads = self.grid()
-                numbers: Any = (*self.shape, self.blocks, self.pieces, first, raw)
-                made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x))
+                numbers: Any = (*self.shape, self.blocks, self.chunk, first, raw)
+                made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x), self.number)
                 made(blocks, threads, sums, self.x, mean, *numbers)
             else:
                 made, _ = self.kernel(_without_table(rows.sums), self.x)
@@ -173,6 +190,9 @@ class _Run:
             combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
 
     def forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: Any, raw: Any, total: Any) -> None:
+        if self.whole:
+            self._whole_forward(y, mean, var, gamma, beta, epsilon, raw, total)
+            return
         made, width = self.kernel(rows.forward, self.x, y) if self.fits(1) else (None, 1)
         if made is None:
             self.moments(mean, var, raw, total)
@@ -183,10 +203,16 @@ class _Run:
         shared = self.tall * keep * self.dtype.itemsize
         made(self.blocks, (self.lanes, self.tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
 
+    def _whole_forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, *numbers: Any) -> None:
+        """The same where a block has whole columns. A y of shape (0,) is not wanted."""
+        across, blocks, threads = self.whole_grid()
+        made = self.column_kernel(whole.forward, self.x, *[y] * bool(y.size))
+        made(blocks, threads, y, mean, var, self.x, gamma, beta, *self.shape[1:3], *self.table, across, *numbers)
+
     def apply(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
             made = self.column_kernel(columns.apply, self.x, y)
             made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
@@ -202,7 +228,13 @@ class _Run:
         given = (dy, self.x, mean, var, gamma, beta)
         raw, total = flags
         p = self.shape[3] if self.plan.across else 1
-        if not free and dx.size and self.fits(2):
+        wanted, own = dgamma.size or dbeta.size, self.table[:2] == (self.shape[0], self.shape[2])
+        if self.plan.across and p == 1 and (self.whole or own or not wanted):
+            c, none = self.empty((4 * self.groups,), np.float64), self.empty((0,), self.x.dtype)
+            ends = (c, *((dgamma, dbeta) if own else (none, none)), new_dmean, new_dvar)
+            sums = self._columns(dx, ends, dmean, dvar, given, epsilon, raw, total, free, bool(wanted) and not own)
+            wanted = sums is not None
+        elif not free and dx.size and self.fits(2):
             sums = self.empty((2 * self.groups,), np.float64)
             made, width = self.kernel(rows.backward, dx, dy, self.x)
             keep = self.keep(width)
@@ -218,21 +250,46 @@ class _Run:
             combine.slopes(*self.each_warp(self.groups), *ends, *numbers)
             if dx.size:
                 self._slopes(dx, c, given, epsilon, free)
-        if dgamma.size or dbeta.size:
+        if wanted:
             self._parameters(dgamma, dbeta, sums, p, given, epsilon)
+
+    def _columns(
+        self, dx: Any, ends: tuple, dmean: Any, dvar: Any, given: tuple, epsilon: Any, raw: Any, total: Any, free: bool,
+        keep: bool,
+    ) -> DeviceArray | None:  # fmt: skip
+        """Gradients by fewer kernels where columns are groups; the sums of each, if they are to be kept."""
+        x, (k0, r0, k1, _), (m0, n1, p1) = self.x, self.shape, self.table
+        if not self.whole:
+            sums = self._sums_of_pieces(given, epsilon)
+            numbers: Any = (k0, r0, k1, m0, n1, self.pieces, epsilon, raw, total, free)
+            more = (sums, dmean, dvar, given[3], given[4])
+            combine.finish_columns(*self.each_warp(self.groups), *ends, *more, *numbers)
+            if dx.size:
+                self._slopes(dx, ends[0], given, epsilon, free)
+            return None
+        sums = self.empty((2 * self.groups * keep,), np.float64)
+        across, blocks, threads = self.whole_grid()
+        numbers = (k0, r0, k1, m0, n1, p1, across, epsilon, raw, total)
+        made = self.column_kernel(whole.backward, *[dx] * bool(dx.size), given[0], x, free=free)
+        made(blocks, threads, dx, *ends, sums, dmean, dvar, *given, *numbers)
+        return sums if keep else None
 
     def _sums(self, given: tuple, epsilon: float) -> DeviceArray:
         """The two sums of each column, or group."""
-        sums, p = self.sums_of_pieces()
+        p = self.shape[3] if self.plan.across else 1
+        return self._together(self._sums_of_pieces(given, epsilon), self.groups * p, self.pieces)
+
+    def _sums_of_pieces(self, given: tuple, epsilon: float) -> DeviceArray:
+        sums, _ = self.sums_of_pieces()
         if self.plan.across:
             blocks, threads = self.grid()
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
             self.column_kernel(columns.backward_sums, *given[:2])(blocks, threads, sums, *given, *numbers)
         else:
             made, _ = self.kernel(rows.backward_sums, given[0], self.x)
             numbers = (*self.shape[1:], *self.table, self.groups, self.pieces, epsilon)
             made((self.groups, self.pieces), (self.lanes, 1), sums, *given, *numbers)
-        return self._together(sums, self.groups * p, self.pieces)
+        return sums
 
     def _together(self, sums: DeviceArray, size: int, pieces: int) -> DeviceArray:
         if pieces == 1:
@@ -244,8 +301,10 @@ class _Run:
     def _slopes(self, dx: DeviceArray, c: DeviceArray, given: tuple, epsilon: float, free: bool) -> None:
         blocks, threads = self.grid()
         if self.plan.across:
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
-            self.column_kernel(columns.backward_apply, dx, *given[:2])(blocks, threads, dx, c, *given, *numbers)
+            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
+            self.column_kernel(columns.backward_apply, dx, *given[:2], free=free)(
+                blocks, threads, dx, c, *given, *numbers
+            )
             return
         made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
         numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
@@ -259,10 +318,12 @@ class _Run:
             lanes = _lanes(r1 // moves.width)
             count = k0 // m0 * r0 * (k1 // n1)
             across, tall = cuda.blocks_of(r1 // moves.width, lanes), min(BLOCK // lanes, count)
-            pieces = _pieces(m0 * n1 * across, count, tall * _ROWS)
+            chunk = -(-count // _pieces(m0 * n1 * across, count, tall * _ROWS))
+            pieces = -(-count // chunk)
             sums = self.empty((2 * pieces * m0 * n1 * r1,), np.float64)
-            numbers: Any = (*self.shape, *self.table, across, pieces, epsilon)
-            made = columns.parameter_sums(self.dtype, self.activation, moves)
+            numbers: Any = (*self.shape, *self.table, across, chunk, epsilon)
+            number = None if r0 * k1 == 1 else np.uint32 if k0 * r0 * k1 < 1 << 32 else np.int64
+            made = columns.parameter_sums(self.dtype, self.activation, moves, number)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
         combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
