@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.devices import cuda
-from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Function
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.rows import each
@@ -110,18 +109,33 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
     outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
     slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
-    return Elements(group, outcomes, cotangent, cotangents, slopes)
+    if apart:
+        return Elements(group, outcomes, cotangent, cotangents, slopes)
+    return Elements(group, *_asked_once(outcomes, cotangent, cotangents, slopes))
 
 
-@cache
-def table(kind: str, width: int) -> Function:
-    """``entries(values, start, place, span)``: the entries of a table for neighbours from `place` in a line on.
+def _asked_once(outcomes: Function, cotangent: Function, cotangents: Function, slopes: Function) -> tuple:
+    """The functions for neighbours of one group, which ask once for all whether the group is wild."""
 
-    `kind` is ``one`` for a single entry a group, ``each`` for one an element, ``spans`` for one each `span` elements.
-    """
-    index = {"one": "start", "each": "start + place + {k}", "spans": "start + (place + {k}) // span"}[kind]
-    row = "".join(f"values[{index.format(k=k)}], " for k in range(width))
-    return cuda.jit(from_source("entries", f"def entries(values, start, place, span):\n    return ({row})\n", {}))
+    @cuda.jit
+    def tame(g):
+        return g[0], g[1], g[2], False, g[4], g[5]
+
+    @cuda.jit
+    def tame_outcomes(x, g, gamma, beta):
+        return outcomes(x, g, gamma, beta) if g[3] else outcomes(x, tame(g), gamma, beta)
+
+    @cuda.jit
+    def tame_cotangents(dy, x, g, gamma, beta):
+        return cotangents(dy, x, g, gamma, beta) if g[3] else cotangents(dy, x, tame(g), gamma, beta)
+
+    @cuda.jit
+    def tame_slopes(dy, x, g, gamma, beta, c, free):
+        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
+            return slopes(dy, x, g, gamma, beta, c, free)
+        return slopes(dy, x, tame(g), gamma, beta, c, free)
+
+    return tame_outcomes, cotangent, tame_cotangents, tame_slopes
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

@@ -4,9 +4,11 @@
 |---|---|
 | lie in lines and fit into shared memory | one: memory is read once |
 | lie in lines | sums of pieces, their combination, and the elements: memory is read twice |
+| lie in lines, with several entries of γ a group, of long lines each | backward as just said, a sum for each entry |
 | lie across rows of short lines | the same, a thread a few columns |
 
-Gradients of γ and β come out of the sums where γ has one entry for a group or a column, else by kernels of their own.
+Gradients of γ and β come out of these sums, but where γ has an entry for an element of a line, or for a few: by kernels
+of their own.
 """
 
 from __future__ import annotations
@@ -19,22 +21,24 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.devices import cuda
-from minigrad.devices.cuda import DeviceArray
+from minigrad.devices.cuda import DeviceArray, vector
 from minigrad.devices.cuda.copies import copy_into, fill
-from minigrad.devices.cuda.rows import BLOCK, grid_over, moves_of, width_of
-from minigrad.devices.cuda.vector import BYTES
+from minigrad.devices.cuda.rows import BLOCK, Moves, grid_over, moves_of, width_of
 from minigrad.devices.cuda.warp import WARP
 from minigrad.errors import DTypeError
 from minigrad_norms.kernels import columns_cuda as columns
 from minigrad_norms.kernels import combine_cuda as combine
 from minigrad_norms.kernels import rows_cuda as rows
 from minigrad_norms.kernels.form import Affine, Form, affine, canonical
+from minigrad_norms.kernels.lines_cuda import reciprocal
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
 _BLOCKS = 1024  # wanted, before groups are no longer cut: what the largest GPUs hold at a time
 _PIECE = 4096  # elements that a piece has at least
 _SHORT = 32  # elements of a line up to which a thread takes a column
 _SHARED = 44 << 10  # bytes of shared memory for a block's elements; every GPU has 48 KiB
+_PER_WARP = 4 << 10  # bytes of these for a warp, by which it is chosen how many are on a group
+_PER_BLOCK = 16 << 10  # bytes of these that several groups may have together: small blocks fill a GPU evenly
 _ROWS = 16  # rows that a thread has at least in a piece of columns
 
 
@@ -55,7 +59,13 @@ class Plan(NamedTuple):
     @property
     def own_sums(self) -> bool:
         """Whether the gradients of γ and β are not among the sums."""
-        return not self.across and self.table.p1 > 1
+        return not self.across and self.table.p1 > 1 and self.per == 1
+
+    @property
+    def per(self) -> int:
+        """How many lines a group is summed in: one for each entry of γ and β, where that makes long ones."""
+        p1 = self.table.p1
+        return p1 if not self.across and p1 > 0 and self.form.r1 // p1 >= _SHORT else 1
 
 
 @lru_cache(maxsize=4096)
@@ -83,13 +93,11 @@ class _Run:
             raise DTypeError(f"cuda: normalizations take real floats of at most 64 bits, got {x.dtype}")
         self.plan = plan_for(x.shape, axes, parameter_axes)
         self.device, self.dtype, self.activation = x.lease.stream.device, mg.dtypes.arithmetic(x.dtype), activation
-        self.widest = BYTES // x.itemsize  # elements that a thread moves at once, at most
         self.x = self.lay(x, self.plan.order)
         k0, r0, k1, r1, _ = self.plan.form
         m0, n1, p1 = self.plan.table
-        self.span = r1 // p1 if p1 else 1
         self.shape, self.table, self.groups, self.count = (k0, r0, k1, r1), (m0, n1, p1), k0 * k1, r0 * r1
-        self.small = self.count < 1 << 32
+        self.small = max(self.count, self.groups * self.plan.per) < 1 << 31
         if self.plan.across:
             self.width = width_of(k1 * r1, x.itemsize)
             self.lanes = _lanes(k1 * r1 // self.width)
@@ -98,7 +106,7 @@ class _Run:
             self.pieces = _pieces(k0 * self.blocks, r0, self.tall * _ROWS)
         else:
             self.blocks, (self.lanes, self.tall) = grid_over(self.groups, self.count)
-            self.pieces = _pieces(self.groups, self.count, _PIECE)
+            self.pieces = _pieces(self.blocks, self.count, _PIECE)
 
     def lay(self, a: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
         return cuda.contiguous(a if order is None else a.transpose(order))
@@ -123,29 +131,42 @@ class _Run:
         if order is not None:
             copy_into(out.transpose(order), target)
 
-    def kernel(self, make: Any, *arrays: DeviceArray) -> Any:
-        """A kernel for lines, with loads as wide as the arrays allow."""
-        moves, p1 = moves_of(self.shape[3], *arrays), self.table[2]
-        kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
-        return make(self.dtype, self.activation, kind, moves, self.shape[1] > 1, self.small), moves.width
+    def kernel(self, make: Any, *arrays: DeviceArray, table: tuple = (), per: int = 1) -> tuple[Any, int, tuple]:
+        """A kernel for lines with moves as wide as they allow, this width, and the reciprocals that it takes.
+
+        `table` is γ and β. Groups may be taken as `per` lines each.
+        """
+        _, r0, _, r1 = self.shape
+        r1, p1 = r1 // per, self.table[2] // per
+        span = r1 // p1
+        kind = "one" if p1 == 1 else "each" if span == 1 else "spans"
+        width = width_of(span if kind == "spans" else r1, max(a.itemsize for a in arrays))
+        moved = (*arrays, *table) if kind == "each" else arrays
+        moves = Moves(width, *vector.moves(width, all(a.pointer % (width * a.itemsize) == 0 for a in moved)))
+        made = make(self.dtype, self.activation, kind, moves, r0 > 1, self.small)
+        return made, width, (*reciprocal(r1, self.small), *reciprocal(span, self.small))
 
     def column_kernel(self, make: Any, *arrays: DeviceArray) -> Any:
         """A kernel for columns."""
         return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays))
 
-    def keep(self, width: int) -> int:
-        """Elements of shared memory for a group."""
-        return -(-self.count // (width * self.lanes)) * self.lanes * width
+    def staged(self, arrays: int) -> tuple[int, int, int] | None:
+        """Threads on a group, groups of a block, and bytes: if so many arrays of a group fit into shared memory."""
+        size = arrays * self.count * self.dtype.itemsize
+        if self.plan.across or size > _SHARED:
+            return None
+        warps = min(BLOCK // WARP, 1 << (-(-size // _PER_WARP) - 1).bit_length())
+        tall = 1 if warps > 1 else min(BLOCK // WARP, self.groups, max(1, _PER_BLOCK // size))
+        return WARP * warps, tall, tall * size
 
-    def fits(self, arrays: int) -> bool:
-        """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
-        return not self.plan.across and arrays * self.tall * self.keep(self.widest) * self.dtype.itemsize <= _SHARED
-
-    def grid(self, cut: int = 0) -> tuple[tuple[int, int], tuple[int, int]]:
+    def grid(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Blocks and threads of kernels over all elements."""
-        if self.plan.across:
-            return (self.shape[0] * self.blocks, cut or self.pieces), (self.lanes, self.tall)
-        return (self.blocks, 1) if self.tall > 1 else (self.groups, self.pieces), (self.lanes, self.tall)
+        blocks = self.shape[0] * self.blocks if self.plan.across else self.blocks
+        return (blocks, self.pieces), (self.lanes, self.tall)
+
+    def chunk(self, width: int) -> int:
+        """Vectors of a piece of a group."""
+        return -(-(self.count // width) // self.pieces)
 
     def sums_of_pieces(self) -> tuple[DeviceArray, int]:
         """Room for two sums for each piece of each column, or group; and how many columns a group has."""
@@ -166,22 +187,24 @@ class _Run:
                 made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x))
                 made(blocks, threads, sums, self.x, mean, *numbers)
             else:
-                made, _ = self.kernel(_without_table(rows.sums), self.x)
-                numbers = (*self.shape[1:], self.groups, self.pieces, first, raw)
-                made((self.groups, self.pieces), (self.lanes, 1), sums, self.x, mean, *numbers)
+                made, width, reciprocals = self.kernel(_without_table(rows.sums), self.x)
+                chunk = self.chunk(width)
+                numbers = (*self.shape[1:], *reciprocals[:2], self.groups, self.pieces, chunk, first, raw)
+                made(*self.grid(), sums, self.x, mean, *numbers)
             numbers = (*self.shape, p, self.pieces, first, raw, total)
             combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
 
     def forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: Any, raw: Any, total: Any) -> None:
-        made, width = self.kernel(rows.forward, self.x, y) if self.fits(1) else (None, 1)
-        if made is None:
+        staged = self.staged(1)
+        if staged is None:
             self.moments(mean, var, raw, total)
             self.apply(y, mean, var, gamma, beta, epsilon)
             return
-        keep = self.keep(width)
-        numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
-        shared = self.tall * keep * self.dtype.itemsize
-        made(self.blocks, (self.lanes, self.tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
+        lanes, tall, shared = staged
+        made, _, reciprocals = self.kernel(rows.forward, self.x, y, table=(gamma, beta))
+        numbers: Any = (*self.shape[1:], *self.table, *reciprocals, self.groups, epsilon, raw, total)
+        blocks = cuda.blocks_of(self.groups, tall)
+        made(blocks, (lanes, tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
 
     def apply(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, epsilon: float) -> None:
         blocks, threads = self.grid()
@@ -190,8 +213,8 @@ class _Run:
             made = self.column_kernel(columns.apply, self.x, y)
             made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
-        made, _ = self.kernel(rows.apply, self.x, y)
-        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon)
+        made, width, reciprocals = self.kernel(rows.apply, self.x, y, table=(gamma, beta))
+        numbers = (*self.shape[1:], *self.table, *reciprocals, self.groups, self.chunk(width), epsilon)
         made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
 
     def backward(
@@ -201,15 +224,15 @@ class _Run:
         """Gradients; those of shape (0,) are not wanted."""
         given = (dy, self.x, mean, var, gamma, beta)
         raw, total = flags
-        p = self.shape[3] if self.plan.across else 1
-        if not free and dx.size and self.fits(2):
+        p = self.shape[3] if self.plan.across else self.plan.per
+        staged = self.staged(2) if not free and dx.size and p == 1 else None
+        if staged is not None:
+            lanes, tall, shared = staged
             sums = self.empty((2 * self.groups,), np.float64)
-            made, width = self.kernel(rows.backward, dx, dy, self.x)
-            keep = self.keep(width)
-            numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
-            shared = 2 * self.tall * keep * self.dtype.itemsize
-            threads = (self.lanes, self.tall)
-            made(self.blocks, threads, dx, sums, dmean, dvar, *given, *numbers, shared=shared)
+            made, _, reciprocals = self.kernel(rows.backward, dx, dy, self.x, table=(gamma, beta))
+            numbers: Any = (*self.shape[1:], *self.table, *reciprocals, self.groups, epsilon, raw, total)
+            blocks = cuda.blocks_of(self.groups, tall)
+            made(blocks, (lanes, tall), dx, sums, dmean, dvar, *given, *numbers, shared=shared)
         else:
             sums = self._sums(given, epsilon)
             c = self.empty((4 * self.groups,), np.float64)
@@ -222,17 +245,24 @@ class _Run:
             self._parameters(dgamma, dbeta, sums, p, given, epsilon)
 
     def _sums(self, given: tuple, epsilon: float) -> DeviceArray:
-        """The two sums of each column, or group."""
-        sums, p = self.sums_of_pieces()
+        """The two sums of each column, or line."""
         if self.plan.across:
+            sums, p = self.sums_of_pieces()
             blocks, threads = self.grid()
             numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon)
             self.column_kernel(columns.backward_sums, *given[:2])(blocks, threads, sums, *given, *numbers)
-        else:
-            made, _ = self.kernel(rows.backward_sums, given[0], self.x)
-            numbers = (*self.shape[1:], *self.table, self.groups, self.pieces, epsilon)
-            made((self.groups, self.pieces), (self.lanes, 1), sums, *given, *numbers)
-        return self._together(sums, self.groups * p, self.pieces)
+            return self._together(sums, self.groups * p, self.pieces)
+        per = self.plan.per
+        (_, r0, k1, r1), count = self.shape, self.groups * per
+        size = self.count // per
+        along, threads = grid_over(count, size)
+        pieces = _pieces(along, size, _PIECE)
+        made, width, reciprocals = self.kernel(rows.backward_sums, *given[:2], table=given[-2:], per=per)
+        sums = self.empty((2 * pieces * count,), np.float64)
+        chunk = -(-(size // width) // pieces)
+        numbers = (r0, k1 * per, r1 // per, *self.table, *reciprocals, count, per, pieces, chunk, epsilon)
+        made((along, pieces), threads, sums, *given, *numbers)
+        return self._together(sums, count, pieces)
 
     def _together(self, sums: DeviceArray, size: int, pieces: int) -> DeviceArray:
         if pieces == 1:
@@ -247,8 +277,8 @@ class _Run:
             numbers: Any = (*self.shape, *self.table, self.blocks, self.pieces, epsilon, free)
             self.column_kernel(columns.backward_apply, dx, *given[:2])(blocks, threads, dx, c, *given, *numbers)
             return
-        made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
-        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
+        made, width, reciprocals = self.kernel(rows.backward_apply, dx, *given[:2], table=given[-2:])
+        numbers = (*self.shape[1:], *self.table, *reciprocals, self.groups, self.chunk(width), epsilon, free)
         made(blocks, threads, dx, c, *given, *numbers)
 
     def _parameters(self, dgamma: Any, dbeta: Any, sums: Any, p: int, given: tuple, epsilon: float) -> None:
