@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from minigrad.devices import cuda
-from minigrad.devices.cuda import gpu
+from minigrad.devices.cuda import Kernel, gpu
+from minigrad.devices.cuda.warp import WARP
 from minigrad_norms.kernels.elements_cuda import coefficients, rstd_of, shift_of
+from minigrad_norms.kernels.lines_cuda import lines
 from minigrad_norms.kernels.rows_cuda import reduce_two
 
 
@@ -51,41 +56,55 @@ def pieces_of_columns(out, sums, size, pieces):
         out[size + column] = s2
 
 
-@cuda.kernel
-def slopes(
-    c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma, k0, r0, k1, r1, p, m0, n1, p1, weighted, epsilon, raw,
-    total, free,
-):  # fmt: skip
+@cache
+def slopes(single: bool, small: bool) -> Kernel:
     """Coefficients of dx from the sums of a group's `p` columns, in the place of which Σ dy·x̂ comes.
 
-    Where the statistics are inputs (`free`), their gradients. `weighted` sums have γ in them already.
+    Where the statistics are inputs (`free`), their gradients. `weighted` sums have γ in them already. A `single` column
+    takes a thread and not a warp.
     """
-    group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-    groups = k0 * k1
-    s1, s2 = np.float64(0.0), np.float64(0.0)
-    rstd = np.float64(0.0)
-    if group < groups:
-        rstd = rstd_of(var[group], epsilon)
-        start = ((group // k1 % m0) * n1 + (group % k1 if n1 > 1 else 0)) * p1
-        for j in range(gpu.threadIdx.x, p, gpu.blockDim.x):
-            scale = np.float64(1.0) if weighted else np.float64(gamma[start + j // (p // min(p, p1))])
-            at = group * p + j
-            s1 += scale * sums[at]
-            s2 += scale * sums[groups * p + at]
-            sums[groups * p + at] *= rstd
-    s1, s2 = reduce_two((s1, s2))
-    if group < groups and gpu.threadIdx.x == 0:
-        if free:
-            if new_dmean.size > 0:
-                new_dmean[group] = -rstd * s1
-            if new_dvar.size > 0:
-                new_dvar[group] = -0.5 * rstd * rstd * rstd * s2
-            s1, s2 = np.float64(0.0), np.float64(0.0)
-        to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
-        to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
-        four = coefficients(s1, s2, rstd, to_mean, to_var, np.float64(r0 * r1), raw, total)
-        for k in range(4):
-            c[k * groups + group] = four[k]
+    number: Any = np.uint32 if small else np.int64
+    row = lines(False, small).row
+
+    def slopes(
+        c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma, k0, r0, k1, r1, p, m0, n1, p1, weighted, epsilon,
+        raw, total, free,
+    ):  # fmt: skip
+        if single:
+            group, lane = gpu.blockIdx.x * gpu.blockDim.x + gpu.threadIdx.x, 0
+        else:
+            group, lane = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.threadIdx.x
+        groups = k0 * k1
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        rstd = np.float64(0.0)
+        if group < groups:
+            rstd = rstd_of(var[group], epsilon)
+            start, span = row(group, k1, m0, n1, p1), np.int64(number(p) // number(min(p, p1)))
+            j = lane
+            while j < p:
+                entry = np.int64(number(j) // number(span))
+                scale = np.float64(1.0) if weighted else np.float64(gamma[start + entry])
+                at = group * p + j
+                s1 += scale * sums[at]
+                s2 += scale * sums[groups * p + at]
+                sums[groups * p + at] *= rstd
+                j += WARP
+        if not single:
+            s1, s2 = reduce_two((s1, s2))
+        if group < groups and lane == 0:
+            if free:
+                if new_dmean.size > 0:
+                    new_dmean[group] = -rstd * s1
+                if new_dvar.size > 0:
+                    new_dvar[group] = -0.5 * rstd * rstd * rstd * s2
+                s1, s2 = np.float64(0.0), np.float64(0.0)
+            to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
+            to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
+            four = coefficients(s1, s2, rstd, to_mean, to_var, np.float64(r0 * r1), raw, total)
+            for k in range(4):
+                c[k * groups + group] = four[k]
+
+    return cuda.kernel(slopes)
 
 
 @cuda.kernel

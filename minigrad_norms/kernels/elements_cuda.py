@@ -93,49 +93,65 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         return derivative(dy, standard(x, g) * gamma + beta)
 
     @cuda.jit
-    def slope(dy, x, g, gamma, beta, c, free):
+    def free_slope(dy, x, g, gamma, beta, c):
         through = cotangent(dy, x, g, gamma, beta) * gamma
-        if free:
-            return number(np.float64(through) * g[5]) if g[3] else through * g[1]
-        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
-            d = np.float64(x) - g[4]
-            return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
-        inner = (through - number(c[0])) - standard(x, g) * number(c[1])
+        return number(np.float64(through) * g[5]) if g[3] else through * g[1]
+
+    @cuda.jit
+    def wild_slope(dy, x, g, gamma, beta, c):
+        through, d = cotangent(dy, x, g, gamma, beta) * gamma, np.float64(x) - g[4]
+        return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
+
+    @cuda.jit
+    def tame_slope(dy, x, g, gamma, beta, c):
+        inner = (cotangent(dy, x, g, gamma, beta) * gamma - number(c[0])) - standard(x, g) * number(c[1])
         centred = x - g[0]
         return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
+
+    @cuda.jit
+    def slope(dy, x, g, gamma, beta, c, free):
+        if free:
+            return free_slope(dy, x, g, gamma, beta, c)
+        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
+            return wild_slope(dy, x, g, gamma, beta, c)
+        return tame_slope(dy, x, g, gamma, beta, c)
 
     g, c = ("g[{k}]", "c[{k}]") if apart else ("g", "c")
     row = f"x[{{k}}], {g}, gamma[{{k}}], beta[{{k}}]"
     outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
-    slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
+    head, row = "dy, x, g, gamma, beta, c", f"dy[{{k}}], {row}, {c}"
     if apart:
+        slopes = each("slope", slope, head + ", free", row + ", free", width)
         return Elements(group, outcomes, cotangent, cotangents, slopes)
-    return Elements(group, *_asked_once(outcomes, cotangent, cotangents, slopes))
 
-
-def _asked_once(outcomes: Function, cotangent: Function, cotangents: Function, slopes: Function) -> tuple:
-    """The functions for neighbours of one group, which ask once for all whether the group is wild."""
+    # What depends on the group alone is asked once for all neighbours.
 
     @cuda.jit
     def tame(g):
         return g[0], g[1], g[2], False, g[4], g[5]
 
     @cuda.jit
-    def tame_outcomes(x, g, gamma, beta):
+    def outcomes_together(x, g, gamma, beta):
         return outcomes(x, g, gamma, beta) if g[3] else outcomes(x, tame(g), gamma, beta)
 
     @cuda.jit
-    def tame_cotangents(dy, x, g, gamma, beta):
+    def cotangents_together(dy, x, g, gamma, beta):
         return cotangents(dy, x, g, gamma, beta) if g[3] else cotangents(dy, x, tame(g), gamma, beta)
 
-    @cuda.jit
-    def tame_slopes(dy, x, g, gamma, beta, c, free):
-        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
-            return slopes(dy, x, g, gamma, beta, c, free)
-        return slopes(dy, x, tame(g), gamma, beta, c, free)
+    free_slopes, wild_slopes, tame_slopes = (
+        each("slope", f, head, row, width) for f in (free_slope, wild_slope, tame_slope)
+    )
 
-    return tame_outcomes, cotangent, tame_cotangents, tame_slopes
+    @cuda.jit
+    def slopes_together(dy, x, g, gamma, beta, c, free):
+        if free:
+            return free_slopes(dy, x, g, gamma, beta, c)
+        if g[3] or abs(c[2]) > 1e30 or abs(c[3]) > 1e30:
+            return wild_slopes(dy, x, g, gamma, beta, c)
+        return tame_slopes(dy, x, tame(g), gamma, beta, c)
+
+    return Elements(group, outcomes_together, cotangent, cotangents_together, slopes_together)
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

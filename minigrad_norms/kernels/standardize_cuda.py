@@ -238,7 +238,8 @@ class _Run:
             c = self.empty((4 * self.groups,), np.float64)
             numbers = (*self.shape, p, *self.table, self.plan.own_sums, epsilon, raw, total, free)
             ends = (c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma)
-            combine.slopes(*self.each_warp(self.groups), *ends, *numbers)
+            one_by_one = cuda.blocks_of(self.groups, 4 * WARP), 4 * WARP
+            combine.slopes(p == 1, self.small)(*one_by_one if p == 1 else self.each_warp(self.groups), *ends, *numbers)
             if dx.size:
                 self._slopes(dx, c, given, epsilon, free)
         if dgamma.size or dbeta.size:
