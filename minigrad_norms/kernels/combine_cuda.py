@@ -107,23 +107,39 @@ def slopes(single: bool, small: bool) -> Kernel:
     return cuda.kernel(slopes)
 
 
-@cuda.kernel
-def parameters(dgamma, dbeta, sums, k0, k1, p, m0, n1, p1):
+@cache
+def parameters(small: bool) -> Kernel:
     """The gradients of γ and β from sums of (2, k0, k1, p): first those of dy, then those of dy·x̂."""
-    entry = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-    size = m0 * n1 * p1
-    s1, s2 = np.float64(0.0), np.float64(0.0)
-    if entry < size:
-        i0, i1, span = entry // (n1 * p1), entry // p1 % n1, p // p1
-        across = k1 // n1 * span
-        for t in range(gpu.threadIdx.x, k0 // m0 * across, gpu.blockDim.x):
-            group = (t // across * m0 + i0) * k1 + (t // span % (k1 // n1) if n1 == 1 else i1)
-            at = group * p + entry % p1 * span + t % span
-            s1 += sums[at]
-            s2 += sums[k0 * k1 * p + at]
-    s1, s2 = reduce_two((s1, s2))
-    if entry < size and gpu.threadIdx.x == 0:
-        if dbeta.size > 0:
-            dbeta[entry] = s1
-        if dgamma.size > 0:
-            dgamma[entry] = s2
+    number: Any = np.uint32 if small else np.int64
+
+    @cuda.jit
+    def over(n, divisor):
+        quotient = np.int64(number(n) // number(divisor))
+        return quotient, n - quotient * divisor
+
+    def parameters(dgamma, dbeta, sums, k0, k1, p, m0, n1, p1):
+        entry = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        size = m0 * n1 * p1
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        if entry < size:
+            slot, j1 = over(entry, p1)
+            i0, i1 = over(slot, n1)
+            span = over(p, p1)[0]
+            shared = k1 if n1 == 1 else 1
+            count = over(k0, m0)[0] * shared * span
+            t = gpu.threadIdx.x
+            while t < count:
+                outer, place = over(t, span)
+                outer, inner = over(outer, shared)
+                at = ((outer * m0 + i0) * k1 + (inner if n1 == 1 else i1)) * p + j1 * span + place
+                s1 += sums[at]
+                s2 += sums[k0 * k1 * p + at]
+                t += WARP
+        s1, s2 = reduce_two((s1, s2))
+        if entry < size and gpu.threadIdx.x == 0:
+            if dbeta.size > 0:
+                dbeta[entry] = s1
+            if dgamma.size > 0:
+                dgamma[entry] = s2
+
+    return cuda.kernel(parameters)

@@ -13,11 +13,12 @@ import numpy as np
 from minigrad.devices import cuda
 from minigrad.devices.cuda import Function, Kernel, gpu
 from minigrad.devices.cuda.rows import Moves
-from minigrad.devices.cuda.warp import reducer
+from minigrad.devices.cuda.warp import WARP, reducer
 from minigrad_norms.kernels.elements_cuda import add_two, coefficients, elements, shift_of
 from minigrad_norms.kernels.lines_cuda import lines, staged, table
 
 reduce_two = reducer(add_two, (0, 0), (np.float64, np.float64))
+_reduce_warp = reducer(add_two, (0, 0), (np.float64, np.float64), warps=True)
 
 
 @cache
@@ -122,13 +123,19 @@ def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, sp
 
 
 @cache
-def backward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
-    """dx of groups that fit into shared memory, x and dy, and where γ has one entry a group the sums of dy and dy·x̂."""
+def backward(
+    dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool, kept_sums: bool
+) -> Kernel:
+    """dx of groups that fit into shared memory, x and dy; with `kept_sums` those of dy and dy·x̂ for each entry of γ.
+
+    These are sums[(k·groups + group)·p1 + j]. Groups are single lines then. Else γ is within the sums.
+    """
     width, load, store = moves
-    weighted = kind != "one"
+    by_spans = kept_sums and kind == "spans"
     e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     (origin_of, locate, row, _), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
-    group_of, slopes, products = e.group, e.slopes, _products(dtype, activation, width, weighted)
+    group_of, slopes, products = e.group, e.slopes, _products(dtype, activation, width, not kept_sums)
+    sums_of_spans = _sums_of_spans(dtype, activation)
 
     def rows_backward(
         dx, sums, dmean, dvar, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span,
@@ -151,21 +158,26 @@ def backward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, s
                 other, beside = locate(origin, j * width, k1, r1, line, line_shift)
                 first, first_dy = load(x, there), load(dy, there)
                 second, second_dy = load(x, other), load(dy, other)
-                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
-                d1, d2 = products(first_dy, first, g, ga, be)
-                s1, s2 = s1 + d1, s2 + d2
+                if not by_spans:
+                    ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                    d1, d2 = products(first_dy, first, g, ga, be)
+                    s1, s2 = s1 + d1, s2 + d2
                 put(stage, mine + i * width, first)
                 put(stage, mine + n + i * width, first_dy)
                 if j > i:
-                    ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
-                    d1, d2 = products(second_dy, second, g, ga, be)
-                    s1, s2 = s1 + d1, s2 + d2
+                    if not by_spans:
+                        ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
+                        d1, d2 = products(second_dy, second, g, ga, be)
+                        s1, s2 = s1 + d1, s2 + d2
                     put(stage, mine + j * width, second)
                     put(stage, mine + n + j * width, second_dy)
                 i += 2 * lanes
+        if by_spans:
+            gpu.syncthreads()
+            s1, s2 = sums_of_spans(sums, stage, mine, n, gamma, beta, start, g, group, groups, p1)
         s1, s2 = reduce_two((s1, s2))
         if group < groups:
-            if not weighted:
+            if kept_sums and not by_spans:
                 if gpu.threadIdx.x == 0:
                     sums[group] = s1
                     sums[groups + group] = s2 * g[5]
@@ -183,6 +195,37 @@ def backward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, s
                 i += lanes
 
     return cuda.kernel(rows_backward)
+
+
+@cache
+def _sums_of_spans(dtype: np.dtype, activation: str | None) -> Function:
+    """A warp's share of the sums of dy·γ and dy·γ·(x − μ) of a group, and in `sums` those for each entry of γ."""
+    product = _products(dtype, activation, 1, False)
+
+    def sums_of_spans(sums, stage, mine, n, gamma, beta, start, g, group, groups, p1):
+        lane, j = gpu.threadIdx.x & 31, gpu.threadIdx.x >> 5
+        length = np.int64(np.uint32(n) // np.uint32(p1))
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        while j < p1 + (gpu.threadIdx.x >> 5):  # as often in each warp
+            here = j < p1 and group < groups
+            d1, d2 = np.float64(0.0), np.float64(0.0)
+            if here:
+                ga, be = gamma[start + j], beta[start + j]
+                at, end = mine + j * length + lane, mine + (j + 1) * length
+                while at < end:
+                    e, f = product((stage[at + n],), (stage[at],), g, (ga,), (be,))
+                    d1, d2 = d1 + e, d2 + f
+                    at += WARP
+                s1 += np.float64(ga) * d1
+                s2 += np.float64(ga) * d2
+            d1, d2 = _reduce_warp((d1, d2))
+            if here and lane == 0:
+                sums[group * p1 + j] = d1
+                sums[(groups + group) * p1 + j] = d2 * g[5]
+            j += gpu.blockDim.x >> 5
+        return s1, s2
+
+    return cuda.jit(sums_of_spans)
 
 
 # Groups in pieces, of `chunk` vectors each

@@ -4,16 +4,15 @@
 |---|---|
 | lie in lines and fit into shared memory | one: memory is read once |
 | lie in lines | sums of pieces, their combination, and the elements: memory is read twice |
-| lie in lines, with several entries of γ a group, of long lines each | backward as just said, a sum for each entry |
 | lie across rows of short lines | the same, a thread a few columns |
 
-Gradients of γ and β come out of these sums, but where γ has an entry for an element of a line, or for a few: by kernels
-of their own.
+Gradients of γ and β come out of the sums of dy and dy·x̂, of which there is one for each entry in a group, or for each
+column; but where γ has an entry for an element of a line, or for a few, by kernels of their own.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -225,11 +224,12 @@ class _Run:
         given = (dy, self.x, mean, var, gamma, beta)
         raw, total = flags
         p = self.shape[3] if self.plan.across else self.plan.per
-        staged = self.staged(2) if not free and dx.size and p == 1 else None
+        staged = self.staged(2) if not free and dx.size and (p == 1 or self.shape[1] == 1) else None
         if staged is not None:
             lanes, tall, shared = staged
-            sums = self.empty((2 * self.groups,), np.float64)
-            made, _, reciprocals = self.kernel(rows.backward, dx, dy, self.x, table=(gamma, beta))
+            sums = self.empty((2 * self.groups * p,), np.float64)
+            make = partial(rows.backward, kept_sums=not self.plan.own_sums)
+            made, _, reciprocals = self.kernel(make, dx, dy, self.x, table=(gamma, beta))
             numbers: Any = (*self.shape[1:], *self.table, *reciprocals, self.groups, epsilon, raw, total)
             blocks = cuda.blocks_of(self.groups, tall)
             made(blocks, (lanes, tall), dx, sums, dmean, dvar, *given, *numbers, shared=shared)
@@ -296,7 +296,8 @@ class _Run:
             made = columns.parameter_sums(self.dtype, self.activation, moves)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
-        combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
+        added = combine.parameters(k0 * k1 * p < 1 << 31)
+        added(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
 
 
 def _lanes(columns: int) -> int:

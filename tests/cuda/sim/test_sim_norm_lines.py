@@ -49,33 +49,32 @@ def test_parameters_along_lines(form, pieces, monkeypatch):
         check(normalize_vjp_p, Sample(given, {**params, "wants": (True,) * 5}, wide=wide))
 
 
+WHOLE, IN_PIECES = ["rows_forward", "rows_backward"], ["rows_backward_sums", "slopes", "rows_backward_apply"]
+
+
 @pytest.mark.parametrize(
-    ("shape", "groups", "backward"),
+    ("shape", "groups", "shared", "kernels"),
     [
-        ((5, 1024), 1, ["rows_backward", "parameter_sums", "parameters"]),  # layer norm
-        ((2, 4, 2, 8), 2, ["rows_backward", "parameter_sums", "parameters"]),  # short lines
-        ((2, 4, 4, 8), 2, ["rows_backward_sums", "slopes", "rows_backward_apply", "parameters"]),
-        ((2, 4, 4, 8), 4, ["rows_backward", "parameters"]),
+        ((1, 1024), 0, None, [*WHOLE, "parameter_sums", "parameters"]),  # layer norm
+        ((2, 4, 2, 8), 2, None, [*WHOLE, "parameter_sums", "parameters"]),  # lines of 16 for an entry of γ
+        ((2, 4, 4, 8), 2, None, [*WHOLE, "parameters"]),
+        ((2, 4, 4, 8), 2, 256, ["rows_forward", *IN_PIECES, "parameters"]),  # of 32; x fits, but not x and dy
     ],
     ids=str,
 )
-def test_which_kernels_run(shape, groups, backward, monkeypatch):
+def test_which_kernels_run(shape, groups, shared, kernels, monkeypatch):
     found, real = [], driver.get()
     launch = real.launch
     monkeypatch.setattr(real, "launch", lambda *args: found.append(args[1].__name__) or launch(*args))
-    axis = 1 if len(shape) == 4 else -1
-    x, gamma = (mg.tensor(np.ones(s, "f4"), device="cuda") for s in (shape, shape[axis:][:1]))
-    _, pull = mg.vjp(
-        lambda x, gamma: (
-            norms.group_norm(x, gamma, gamma, groups=groups, axis=axis)
-            if groups > 1
-            else norms.layer_norm(x, gamma, gamma, axis=axis)
-        ),
-        x,
-        gamma,
-    )
-    pull(x)
-    assert [name for name in found if name.startswith(("rows", "slopes", "param"))] == ["rows_forward", *backward]
+    if shared:
+        monkeypatch.setattr(standardize_cuda, "_SHARED", shared)
+    x, gamma = (mg.tensor(np.ones(s, "f4"), device="cuda") for s in (shape, shape[1:2]))
+
+    def f(x, gamma):
+        return norms.group_norm(x, gamma, gamma, groups=groups, axis=1) if groups else norms.layer_norm(x, gamma, gamma)
+
+    mg.vjp(f, x, gamma)[1](x)
+    assert [name for name in found if name.startswith(("rows", "slopes", "param"))] == kernels
 
 
 def test_threads_on_groups_in_shared_memory():
