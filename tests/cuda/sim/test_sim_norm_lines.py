@@ -27,6 +27,7 @@ LINES = [
     ((2, 3, 2, 36), (0, 2, 3), (1, 2)),  # lines of several pieces of memory
     ((2, 3, 2, 33), (0, 2, 3), (2,)),
     ((2, 2, 3, 40), (0, 2, 3), (1, 2, 3)),  # γ for an element
+    ((35, 1, 33), (2,), (1,)),  # more sums for an entry of γ than a warp has threads
 ]
 
 
@@ -49,13 +50,26 @@ def test_parameters_along_lines(form, pieces, monkeypatch):
         check(normalize_vjp_p, Sample(given, {**params, "wants": (True,) * 5}, wide=wide))
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "pieces"])
+def test_deviations_beyond_float32(whole, monkeypatch):
+    if not whole:
+        monkeypatch.setattr(standardize_cuda, "_SHARED", 0)
+    x, dy = np.full((2, 33), 3e38), 1e30 * np.random.default_rng(0).standard_normal((2, 33))
+    x[:, 5] = -3e38
+    mean, var = (np.asarray(v) for v in formulas.moments(np, x, (1,)))
+    form = {"axes": (1,), "parameter_axes": (), "epsilon": 0.0}
+    check(standardize_p, Sample((x, None, None), form))
+    given = (dy, x, None, None, mean, var, None, None)
+    check(standardize_vjp_p, Sample(given, {**form, "wants": (True, False, False)}, wide=("mean", "var")))
+
+
 WHOLE, IN_PIECES = ["rows_forward", "rows_backward"], ["rows_backward_sums", "slopes", "rows_backward_apply"]
 
 
 @pytest.mark.parametrize(
     ("shape", "groups", "shared", "kernels"),
     [
-        ((1, 1024), 0, None, [*WHOLE, "parameter_sums", "parameters"]),  # layer norm
+        ((1, 64), 0, None, [*WHOLE, "parameter_sums", "parameters"]),  # layer norm
         ((2, 4, 2, 8), 2, None, [*WHOLE, "parameter_sums", "parameters"]),  # lines of 16 for an entry of γ
         ((2, 4, 4, 8), 2, None, [*WHOLE, "parameters"]),
         ((2, 4, 4, 8), 2, 256, ["rows_forward", *IN_PIECES, "parameters"]),  # of 32; x fits, but not x and dy
