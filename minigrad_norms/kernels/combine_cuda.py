@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from minigrad.devices import cuda
-from minigrad.devices.cuda import gpu
+from minigrad.devices.cuda import Kernel, gpu
+from minigrad.devices.cuda.warp import WARP
 from minigrad_norms.kernels.elements_cuda import coefficients, rstd_of, shift_of
+from minigrad_norms.kernels.lines_cuda import lines
 from minigrad_norms.kernels.rows_cuda import reduce_two
 
 
@@ -58,32 +63,48 @@ def pieces_of_columns(out, sums, size, pieces):
         out[size + column] = s2
 
 
-@cuda.kernel
-def slopes(
-    c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma, k0, r0, k1, r1, p, m0, n1, p1, weighted, epsilon, raw,
-    total, free,
-):  # fmt: skip
+@cache
+def slopes(single: bool, small: bool) -> Kernel:
     """Coefficients of dx from the sums of a group's `p` columns, in the place of which Σ dy·x̂ comes.
 
-    Where the statistics are inputs (`free`), their gradients. `weighted` sums have γ in them already.
+    Where the statistics are inputs (`free`), their gradients. `weighted` sums have γ in them already. A `single` column
+    takes a thread and not a warp.
     """
-    group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-    groups = k0 * k1
-    s1, s2 = np.float64(0.0), np.float64(0.0)
-    rstd = np.float64(0.0)
-    if group < groups:
-        rstd = rstd_of(var[group], epsilon)
-        start = ((group // k1 % m0) * n1 + (group % k1 if n1 > 1 else 0)) * p1
-        for j in range(gpu.threadIdx.x, p, gpu.blockDim.x):
-            scale = np.float64(1.0) if weighted else np.float64(gamma[start + j // (p // min(p, p1))])
-            at = group * p + j
-            s1 += scale * sums[at]
-            s2 += scale * sums[groups * p + at]
-            sums[groups * p + at] *= rstd
-    s1, s2 = reduce_two((s1, s2))
-    if group < groups and gpu.threadIdx.x == 0:
-        count = np.float64(r0 * r1)
-        _write_coefficients(c, new_dmean, new_dvar, dmean, dvar, group, groups, s1, s2, rstd, count, raw, total, free)
+    number: Any = np.uint32 if small else np.int64
+    row = lines(False, small).row
+
+    def slopes(
+        c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma, k0, r0, k1, r1, p, m0, n1, p1, weighted, epsilon,
+        raw, total, free,
+    ):  # fmt: skip
+        if single:
+            group, lane = gpu.blockIdx.x * gpu.blockDim.x + gpu.threadIdx.x, 0
+        else:
+            group, lane = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.threadIdx.x
+        groups = k0 * k1
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        rstd = np.float64(0.0)
+        if group < groups:
+            rstd = rstd_of(var[group], epsilon)
+            start, span = row(group, k1, m0, n1, p1), np.int64(number(p) // number(min(p, p1)))
+            j = lane
+            while j < p:
+                entry = np.int64(number(j) // number(span))
+                scale = np.float64(1.0) if weighted else np.float64(gamma[start + entry])
+                at = group * p + j
+                s1 += scale * sums[at]
+                s2 += scale * sums[groups * p + at]
+                sums[groups * p + at] *= rstd
+                j += WARP
+        if not single:
+            s1, s2 = reduce_two((s1, s2))
+        if group < groups and lane == 0:
+            count = np.float64(r0 * r1)
+            _write_coefficients(
+                c, new_dmean, new_dvar, dmean, dvar, group, groups, s1, s2, rstd, count, raw, total, free
+            )
+
+    return cuda.kernel(slopes)
 
 
 @cuda.jit
@@ -144,23 +165,39 @@ def finish_columns(
         )  # fmt: skip
 
 
-@cuda.kernel
-def parameters(dgamma, dbeta, sums, k0, k1, p, m0, n1, p1):
+@cache
+def parameters(small: bool) -> Kernel:
     """The gradients of γ and β from sums of (2, k0, k1, p): first those of dy, then those of dy·x̂."""
-    entry = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
-    size = m0 * n1 * p1
-    s1, s2 = np.float64(0.0), np.float64(0.0)
-    if entry < size:
-        i0, i1, span = entry // (n1 * p1), entry // p1 % n1, p // p1
-        across = k1 // n1 * span
-        for t in range(gpu.threadIdx.x, k0 // m0 * across, gpu.blockDim.x):
-            group = (t // across * m0 + i0) * k1 + (t // span % (k1 // n1) if n1 == 1 else i1)
-            at = group * p + entry % p1 * span + t % span
-            s1 += sums[at]
-            s2 += sums[k0 * k1 * p + at]
-    s1, s2 = reduce_two((s1, s2))
-    if entry < size and gpu.threadIdx.x == 0:
-        if dbeta.size > 0:
-            dbeta[entry] = s1
-        if dgamma.size > 0:
-            dgamma[entry] = s2
+    number: Any = np.uint32 if small else np.int64
+
+    @cuda.jit
+    def over(n, divisor):
+        quotient = np.int64(number(n) // number(divisor))
+        return quotient, n - quotient * divisor
+
+    def parameters(dgamma, dbeta, sums, k0, k1, p, m0, n1, p1):
+        entry = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        size = m0 * n1 * p1
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        if entry < size:
+            slot, j1 = over(entry, p1)
+            i0, i1 = over(slot, n1)
+            span = over(p, p1)[0]
+            shared = k1 if n1 == 1 else 1
+            count = over(k0, m0)[0] * shared * span
+            t = gpu.threadIdx.x
+            while t < count:
+                outer, place = over(t, span)
+                outer, inner = over(outer, shared)
+                at = ((outer * m0 + i0) * k1 + (inner if n1 == 1 else i1)) * p + j1 * span + place
+                s1 += sums[at]
+                s2 += sums[k0 * k1 * p + at]
+                t += WARP
+        s1, s2 = reduce_two((s1, s2))
+        if entry < size and gpu.threadIdx.x == 0:
+            if dbeta.size > 0:
+                dbeta[entry] = s1
+            if dgamma.size > 0:
+                dgamma[entry] = s2
+
+    return cuda.kernel(parameters)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.devices import cuda
-from minigrad.devices.cpu import from_source
 from minigrad.devices.cuda import Function
 from minigrad.devices.cuda import math as cuda_math
 from minigrad.devices.cuda.rows import each
@@ -110,16 +109,28 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         return derivative(dy, standard(x, g) * gamma + beta)
 
     @cuda.jit
-    def any_slope(dy, x, g, gamma, beta, c, free):
+    def free_slope(dy, x, g, gamma, beta, c):
         through = cotangent(dy, x, g, gamma, beta) * gamma
-        if free:
-            return number(np.float64(through) * g[5]) if g[3] else through * g[1]
-        if g[3] or is_far(c):
-            d = np.float64(x) - g[4]
-            return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
-        inner = (through - number(c[0])) - standard(x, g) * number(c[1])
+        return number(np.float64(through) * g[5]) if g[3] else through * g[1]
+
+    @cuda.jit
+    def wild_slope(dy, x, g, gamma, beta, c):
+        through, d = cotangent(dy, x, g, gamma, beta) * gamma, np.float64(x) - g[4]
+        return number(g[5] * ((np.float64(through) - c[0]) - d * g[5] * c[1]) + (c[3] + c[2] * d))
+
+    @cuda.jit
+    def near_slope(dy, x, g, gamma, beta, c):
+        inner = (cotangent(dy, x, g, gamma, beta) * gamma - number(c[0])) - standard(x, g) * number(c[1])
         centred = x - g[0]
         return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
+
+    @cuda.jit
+    def any_slope(dy, x, g, gamma, beta, c, free):
+        if free:
+            return free_slope(dy, x, g, gamma, beta, c)
+        if g[3] or is_far(c):
+            return wild_slope(dy, x, g, gamma, beta, c)
+        return near_slope(dy, x, g, gamma, beta, c)
 
     @cuda.jit
     def merged(c, g):
@@ -132,24 +143,42 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         through = cotangent(dy, x, g, gamma, beta) * gamma
         return through * g[1] if free else (through - c[0]) * g[1] + (c[1] * (x - g[0]) + c[2])
 
-    slope = tame_slope if tame else any_slope
     g, c = ("g[{k}]", "c[{k}]") if apart else ("g", "c")
     row = f"x[{{k}}], {g}, gamma[{{k}}], beta[{{k}}]"
     outcomes = each("outcome", outcome, "x, g, gamma, beta", row, width)
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
-    slopes = each("slope", slope, "dy, x, g, gamma, beta, c, free", f"dy[{{k}}], {row}, {c}, free", width)
-    return Elements(group, outcomes, cotangent, cotangents, slopes, merged)
+    head, row = "dy, x, g, gamma, beta, c", f"dy[{{k}}], {row}, {c}"
+    if apart:
+        slopes = each("slope", tame_slope if tame else any_slope, head + ", free", row + ", free", width)
+        return Elements(group, outcomes, cotangent, cotangents, slopes, merged)
 
+    # What depends on the group alone is asked once for all neighbours.
 
-@cache
-def table(kind: str, width: int) -> Function:
-    """``entries(values, start, place, span)``: the entries of a table for neighbours from `place` in a line on.
+    @cuda.jit
+    def settled(g):
+        return g[0], g[1], g[2], False, g[4], g[5]
 
-    `kind` is ``one`` for a single entry a group, ``each`` for one an element, ``spans`` for one each `span` elements.
-    """
-    index = {"one": "start", "each": "start + place + {k}", "spans": "start + (place + {k}) // span"}[kind]
-    row = "".join(f"values[{index.format(k=k)}], " for k in range(width))
-    return cuda.jit(from_source("entries", f"def entries(values, start, place, span):\n    return ({row})\n", {}))
+    @cuda.jit
+    def outcomes_together(x, g, gamma, beta):
+        return outcomes(x, g, gamma, beta) if g[3] else outcomes(x, settled(g), gamma, beta)
+
+    @cuda.jit
+    def cotangents_together(dy, x, g, gamma, beta):
+        return cotangents(dy, x, g, gamma, beta) if g[3] else cotangents(dy, x, settled(g), gamma, beta)
+
+    free_slopes, wild_slopes, near_slopes = (
+        each("slope", f, head, row, width) for f in (free_slope, wild_slope, near_slope)
+    )
+
+    @cuda.jit
+    def slopes_together(dy, x, g, gamma, beta, c, free):
+        if free:
+            return free_slopes(dy, x, g, gamma, beta, c)
+        if g[3] or is_far(c):
+            return wild_slopes(dy, x, g, gamma, beta, c)
+        return near_slopes(dy, x, settled(g), gamma, beta, c)
+
+    return Elements(group, outcomes_together, cotangent, cotangents_together, slopes_together, merged)
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

@@ -1,83 +1,108 @@
 """CUDA kernels for groups whose elements lie in lines: a warp or a block for a group, or for a piece of it.
 
-A group that fits into shared memory is read once. What a thread keeps there it alone reads again, in an order that has
-no bank conflicts. Larger groups are read twice: for sums, whose pieces others combine, and for the elements.
+A group that fits into shared memory is read once. What a thread keeps there it alone reads again. Larger groups are
+read twice: for sums, whose pieces others combine, and for the elements. A thread loads two vectors before it uses one.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from minigrad.devices import cuda
 from minigrad.devices.cuda import Function, Kernel, gpu
 from minigrad.devices.cuda.rows import Moves
-from minigrad.devices.cuda.warp import reducer
-from minigrad_norms.kernels.elements_cuda import add_two, coefficients, elements, shift_of, table
+from minigrad.devices.cuda.warp import WARP, reducer
+from minigrad_norms.kernels.elements_cuda import add_two, coefficients, elements, shift_of
+from minigrad_norms.kernels.lines_cuda import lines, staged, table
 
 reduce_two = reducer(add_two, (0, 0), (np.float64, np.float64))
+_reduce_warp = reducer(add_two, (0, 0), (np.float64, np.float64), warps=True)
 
 
 @cache
-def _place(split: bool, small: bool) -> Function:
-    """``locate(group, place, r0, k1, r1)``: where an element of a group is in x, and where in its line."""
-    number: Any = np.uint32 if small else np.int64
+def _deviations(width: int) -> Function:
+    """``deviations(values, center)``: the sums over neighbours of x − center, and of its square."""
 
-    def locate(group, place, r0, k1, r1):
-        if not split:
-            return group * r1 + place, place
-        line = np.int64(number(place) // number(r1))
-        return ((group // k1 * r0 + line) * k1 + group % k1) * r1 + place - line * r1, place - line * r1
+    def deviations(values, center):
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        for k in range(width):
+            d = np.float64(values[k]) - center
+            s1 += d
+            s2 += d * d
+        return s1, s2
 
-    return cuda.jit(locate)
+    return cuda.jit(deviations)
 
 
-@cuda.jit
-def table_row(group, k1, m0, n1, p1):
-    """Where the entries of a group begin in a table."""
-    return ((group // k1 % m0) * n1 + (group % k1 if n1 > 1 else 0)) * p1
+@cache
+def _products(dtype: np.dtype, activation: str | None, width: int, weighted: bool) -> Function:
+    """``products(dy, x, g, gamma, beta)``: the sums over neighbours of e and of e·(x − μ).
+
+    e is dy behind an activation, times γ if `weighted`.
+    """
+    cotangents = elements(dtype, activation, width).cotangents
+
+    def products(dy, x, g, gamma, beta):
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        through = cotangents(dy, x, g, gamma, beta)
+        for k in range(width):
+            e = np.float64(through[k])
+            if weighted:
+                e *= np.float64(gamma[k])
+            s1 += e
+            s2 += e * (np.float64(x[k]) - g[4])
+        return s1, s2
+
+    return cuda.jit(products)
 
 
 @cache
 def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """y, mean and variance of groups that fit into shared memory."""
     width, load, store = moves
-    e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
+    e, entries, deviations = elements(dtype, activation, width), table(kind, *moves[:2], small), _deviations(width)
+    (origin_of, locate, row, _), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
     group_of, outcomes = e.group, e.outcomes
 
-    def rows_forward(y, mean, var, x, gamma, beta, r0, k1, r1, m0, n1, p1, groups, keep, epsilon, raw, total):
+    def rows_forward(
+        y, mean, var, x, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, groups, epsilon, raw,
+        total,
+    ):  # fmt: skip
         group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
         stage = gpu.shared.array(0, dtype)
-        lanes = gpu.blockDim.x
-        mine = gpu.threadIdx.y * keep + gpu.threadIdx.x
-        n = r0 * r1
+        lanes, n = gpu.blockDim.x, r0 * r1
+        wide, mine = n // width, gpu.threadIdx.y * n
         count = np.float64(n)
+        origin = origin_of(group, r0, k1, r1)
         shift, s1, s2 = np.float64(0.0), np.float64(0.0), np.float64(0.0)
         if group < groups:
             if not raw:
-                shift = shift_of(x[locate(group, 0, r0, k1, r1)[0]])
-            at = mine
-            for i in range(gpu.threadIdx.x, n // width, lanes):
-                values = load(x, locate(group, i * width, r0, k1, r1)[0])
-                for k in range(width):
-                    d = np.float64(values[k]) - shift
-                    s1 += d
-                    s2 += d * d
-                    stage[at] = values[k]
-                    at += lanes
+                shift = shift_of(x[origin])
+            i = gpu.threadIdx.x
+            while i < wide:
+                j = i + lanes if i + lanes < wide else i
+                first = load(x, locate(origin, i * width, k1, r1, line, line_shift)[0])
+                second = load(x, locate(origin, j * width, k1, r1, line, line_shift)[0])
+                d1, d2 = deviations(first, shift)
+                s1, s2 = s1 + d1, s2 + d2
+                put(stage, mine + i * width, first)
+                if j > i:
+                    d1, d2 = deviations(second, shift)
+                    s1, s2 = s1 + d1, s2 + d2
+                    put(stage, mine + j * width, second)
+                i += 2 * lanes
         s1, s2 = reduce_two((s1, s2))
         center = np.float64(0.0) if raw else shift + s1 / count
         if not raw:  # once more, about the mean: there is nothing to cancel then
             s1, s2 = np.float64(0.0), np.float64(0.0)
             if group < groups:
-                at = mine
-                for _ in range(gpu.threadIdx.x, n // width, lanes):
-                    for _k in range(width):
-                        d = np.float64(stage[at]) - center
-                        s2 += d * d
-                        at += lanes
+                i = gpu.threadIdx.x
+                while i < wide:
+                    d1, d2 = deviations(kept(stage, mine + i * width), center)
+                    s2 += d2
+                    i += lanes
             s1, s2 = reduce_two((s1, s2))
         if group < groups:
             spread = s2 if total else s2 / count
@@ -85,109 +110,154 @@ def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, sp
                 mean[group] = center
                 var[group] = spread
             g = group_of(center, spread, epsilon)
-            start = table_row(group, k1, m0, n1, p1)
-            span = r1 // p1
-            at = mine
-            for i in range(gpu.threadIdx.x, n // width, lanes):
-                there, place = locate(group, i * width, r0, k1, r1)
-                ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-                store(y, there, outcomes(kept(stage, at, lanes), g, ga, be))
-                at += width * lanes
+            start = row(group, k1, m0, n1, p1)
+            entry = gamma[start], beta[start]
+            i = gpu.threadIdx.x
+            while i < wide:
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                store(y, there, outcomes(kept(stage, mine + i * width), g, ga, be))
+                i += lanes
 
-    kept = _kept(width)
     return cuda.kernel(rows_forward)
 
 
 @cache
-def backward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
-    """dx of groups that fit into shared memory, x and dy, and where γ has one entry a group the sums of dy and dy·x̂."""
+def backward(
+    dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool, kept_sums: bool
+) -> Kernel:
+    """dx of groups that fit into shared memory, x and dy; with `kept_sums` those of dy and dy·x̂ for each entry of γ.
+
+    These are sums[(k·groups + group)·p1 + j]. Groups are single lines then. Else γ is within the sums.
+    """
     width, load, store = moves
-    e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, cotangent, slopes = e.group, e.cotangent, e.slopes
-    weighted = kind != "one"
+    by_spans = kept_sums and kind == "spans"
+    e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
+    (origin_of, locate, row, _), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
+    group_of, slopes, products = e.group, e.slopes, _products(dtype, activation, width, not kept_sums)
+    sums_of_spans = _sums_of_spans(dtype, activation)
 
     def rows_backward(
-        dx, sums, dmean, dvar, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, keep, epsilon, raw, total
-    ):
+        dx, sums, dmean, dvar, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span,
+        span_shift, groups, epsilon, raw, total,
+    ):  # fmt: skip
         group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
         stage = gpu.shared.array(0, dtype)
-        lanes = gpu.blockDim.x
-        mine = 2 * gpu.threadIdx.y * keep + gpu.threadIdx.x
-        n = r0 * r1
-        span = r1 // p1
+        lanes, n = gpu.blockDim.x, r0 * r1
+        wide, mine = n // width, 2 * gpu.threadIdx.y * n
         safe = group if group < groups else 0
-        start = table_row(safe, k1, m0, n1, p1)
+        origin, start = origin_of(safe, r0, k1, r1), row(safe, k1, m0, n1, p1)
+        entry = gamma[start], beta[start]
         g = group_of(mean[safe], var[safe], epsilon)
         s1, s2 = np.float64(0.0), np.float64(0.0)
         if group < groups:
-            at = mine
-            for i in range(gpu.threadIdx.x, n // width, lanes):
-                there, place = locate(group, i * width, r0, k1, r1)
-                values, given = load(x, there), load(dy, there)
-                ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-                for k in range(width):
-                    through = np.float64(cotangent(given[k], values[k], g, ga[k], be[k]))
-                    if weighted:
-                        through *= np.float64(ga[k])
-                    s1 += through
-                    s2 += through * (np.float64(values[k]) - g[4])
-                    stage[at] = values[k]
-                    stage[at + keep] = given[k]
-                    at += lanes
+            i = gpu.threadIdx.x
+            while i < wide:
+                j = i + lanes if i + lanes < wide else i
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                first, first_dy = load(x, there), load(dy, there)
+                second, second_dy = load(x, other), load(dy, other)
+                if not by_spans:
+                    ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                    d1, d2 = products(first_dy, first, g, ga, be)
+                    s1, s2 = s1 + d1, s2 + d2
+                put(stage, mine + i * width, first)
+                put(stage, mine + n + i * width, first_dy)
+                if j > i:
+                    if not by_spans:
+                        ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
+                        d1, d2 = products(second_dy, second, g, ga, be)
+                        s1, s2 = s1 + d1, s2 + d2
+                    put(stage, mine + j * width, second)
+                    put(stage, mine + n + j * width, second_dy)
+                i += 2 * lanes
+        if by_spans:
+            gpu.syncthreads()
+            s1, s2 = sums_of_spans(sums, stage, mine, n, gamma, beta, start, g, group, groups, p1)
         s1, s2 = reduce_two((s1, s2))
         if group < groups:
-            if not weighted:
+            if kept_sums and not by_spans:
                 if gpu.threadIdx.x == 0:
                     sums[group] = s1
                     sums[groups + group] = s2 * g[5]
-                s1 *= np.float64(gamma[start])
-                s2 *= np.float64(gamma[start])
+                s1 *= np.float64(entry[0])
+                s2 *= np.float64(entry[0])
             to_mean = dmean[group] if dmean.size > 0 else np.float64(0.0)
             to_var = dvar[group] if dvar.size > 0 else np.float64(0.0)
             c = coefficients(s1, s2, g[5], to_mean, to_var, np.float64(n), raw, total)
-            at = mine
-            for i in range(gpu.threadIdx.x, n // width, lanes):
-                there, place = locate(group, i * width, r0, k1, r1)
-                ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-                values, given = kept(stage, at, lanes), kept(stage, at + keep, lanes)
+            i = gpu.threadIdx.x
+            while i < wide:
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                values, given = kept(stage, mine + i * width), kept(stage, mine + n + i * width)
                 store(dx, there, slopes(given, values, g, ga, be, c, False))
-                at += width * lanes
+                i += lanes
 
-    kept = _kept(width)
     return cuda.kernel(rows_backward)
 
 
-def _kept(width: int) -> Function:
-    """``kept(stage, at, lanes)``: what a thread kept of neighbours."""
-    from minigrad.devices.cpu import from_source
+@cache
+def _sums_of_spans(dtype: np.dtype, activation: str | None) -> Function:
+    """A warp's share of the sums of dy·γ and dy·γ·(x − μ) of a group, and in `sums` those for each entry of γ."""
+    product = _products(dtype, activation, 1, False)
 
-    row = "".join(f"stage[at + {k} * lanes], " for k in range(width))
-    return cuda.jit(from_source("kept", f"def kept(stage, at, lanes):\n    return ({row})\n", {}))
+    def sums_of_spans(sums, stage, mine, n, gamma, beta, start, g, group, groups, p1):
+        lane, j = gpu.threadIdx.x & 31, gpu.threadIdx.x >> 5
+        length = np.int64(np.uint32(n) // np.uint32(p1))
+        s1, s2 = np.float64(0.0), np.float64(0.0)
+        while j < p1 + (gpu.threadIdx.x >> 5):  # as often in each warp
+            here = j < p1 and group < groups
+            d1, d2 = np.float64(0.0), np.float64(0.0)
+            if here:
+                ga, be = gamma[start + j], beta[start + j]
+                at, end = mine + j * length + lane, mine + (j + 1) * length
+                while at < end:
+                    e, f = product((stage[at + n],), (stage[at],), g, (ga,), (be,))
+                    d1, d2 = d1 + e, d2 + f
+                    at += WARP
+                s1 += np.float64(ga) * d1
+                s2 += np.float64(ga) * d2
+            d1, d2 = _reduce_warp((d1, d2))
+            if here and lane == 0:
+                sums[group * p1 + j] = d1
+                sums[(groups + group) * p1 + j] = d2 * g[5]
+            j += gpu.blockDim.x >> 5
+        return s1, s2
+
+    return cuda.jit(sums_of_spans)
 
 
-# Groups in pieces
+# Groups in pieces, of `chunk` vectors each
 
 
 @cache
 def sums(moves: Moves, split: bool, small: bool) -> Kernel:
     """Sums of x − shift and of its square, of each piece of each group: sums[(k·pieces + piece)·groups + group]."""
-    (width, load, _), locate = moves, _place(split, small)
+    width, load, _ = moves
+    (origin_of, locate, _, _), deviations = lines(split, small), _deviations(width)
 
-    def rows_sums(sums, x, mean, r0, k1, r1, groups, pieces, first, raw):
-        group, piece = gpu.blockIdx.x, gpu.blockIdx.y
-        wide = r0 * r1 // width
-        shift = np.float64(0.0)
-        if not raw:
-            shift = shift_of(x[locate(group, 0, r0, k1, r1)[0]]) if first else shift_of(mean[group])
-        s1, s2 = np.float64(0.0), np.float64(0.0)
-        for i in range(piece * wide // pieces + gpu.threadIdx.x, (piece + 1) * wide // pieces, gpu.blockDim.x):
-            values = load(x, locate(group, i * width, r0, k1, r1)[0])
-            for k in range(width):
-                d = np.float64(values[k]) - shift
-                s1 += d
-                s2 += d * d
+    def rows_sums(sums, x, mean, r0, k1, r1, line, line_shift, groups, pieces, chunk, first, raw):
+        group, piece = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.blockIdx.y
+        lanes, end = gpu.blockDim.x, min((piece + 1) * chunk, r0 * r1 // width)
+        shift, s1, s2 = np.float64(0.0), np.float64(0.0), np.float64(0.0)
+        if group < groups:
+            origin = origin_of(group, r0, k1, r1)
+            if not raw:
+                shift = shift_of(x[origin]) if first else shift_of(mean[group])
+            i = piece * chunk + gpu.threadIdx.x
+            while i < end:
+                j = i + lanes if i + lanes < end else i
+                one = load(x, locate(origin, i * width, k1, r1, line, line_shift)[0])
+                two = load(x, locate(origin, j * width, k1, r1, line, line_shift)[0])
+                d1, d2 = deviations(one, shift)
+                s1, s2 = s1 + d1, s2 + d2
+                if j > i:
+                    d1, d2 = deviations(two, shift)
+                    s1, s2 = s1 + d1, s2 + d2
+                i += 2 * lanes
         s1, s2 = reduce_two((s1, s2))
-        if gpu.threadIdx.x == 0:
+        if group < groups and gpu.threadIdx.x == 0:
             sums[piece * groups + group] = s1
             sums[(pieces + piece) * groups + group] = s2
 
@@ -198,54 +268,79 @@ def sums(moves: Moves, split: bool, small: bool) -> Kernel:
 def apply(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
     """y by statistics that are there."""
     width, load, store = moves
-    e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
+    e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     group_of, outcomes = e.group, e.outcomes
+    origin_of, locate, row, _ = lines(split, small)
 
-    def rows_apply(y, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon):
-        group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+    def rows_apply(
+        y, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, groups, chunk, epsilon
+    ):
+        group, piece = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.blockIdx.y
         if group < groups:
-            piece = gpu.blockIdx.y
-            wide = r0 * r1 // width
+            lanes, end = gpu.blockDim.x, min((piece + 1) * chunk, r0 * r1 // width)
+            origin, start = origin_of(group, r0, k1, r1), row(group, k1, m0, n1, p1)
+            entry = gamma[start], beta[start]
             g = group_of(mean[group], var[group], epsilon)
-            start = table_row(group, k1, m0, n1, p1)
-            span = r1 // p1
-            for i in range(piece * wide // pieces + gpu.threadIdx.x, (piece + 1) * wide // pieces, gpu.blockDim.x):
-                there, place = locate(group, i * width, r0, k1, r1)
-                ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-                store(y, there, outcomes(load(x, there), g, ga, be))
+            i = piece * chunk + gpu.threadIdx.x
+            while i < end:
+                j = i + lanes if i + lanes < end else i
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                first, second = load(x, there), load(x, other)
+                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                store(y, there, outcomes(first, g, ga, be))
+                if j > i:
+                    ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
+                    store(y, other, outcomes(second, g, ga, be))
+                i += 2 * lanes
 
     return cuda.kernel(rows_apply)
 
 
 @cache
 def backward_sums(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, split: bool, small: bool) -> Kernel:
-    """Sums of dy (times γ, where it varies within a group) and of that times x − μ, of each piece of each group."""
-    width, load, _ = moves
-    e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
-    group_of, cotangent = e.group, e.cotangent
-    weighted = kind != "one"
+    """Sums of dy and of dy·(x − μ), of each piece of each line: sums[(k·pieces + piece)·count + line].
 
-    def rows_backward_sums(sums, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon):
-        group, piece = gpu.blockIdx.x, gpu.blockIdx.y
-        wide = r0 * r1 // width
-        g = group_of(mean[group], var[group], epsilon)
-        start = table_row(group, k1, m0, n1, p1)
-        span = r1 // p1
+    A group is `per` lines: one, with γ in the sums if it varies there, or one for each entry of γ and β. In the latter
+    case r0, k1, r1 are of the form whose groups are the lines, and `kind` is ``one``.
+    """
+    width, load, _ = moves
+    weighted = kind != "one"
+    e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
+    group_of, products = e.group, _products(dtype, activation, width, weighted)
+    origin_of, locate, row, owner = lines(split, small)
+
+    def rows_backward_sums(
+        sums, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, count, per,
+        pieces, chunk, epsilon,
+    ):  # fmt: skip
+        here, piece = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.blockIdx.y
+        lanes, end = gpu.blockDim.x, min((piece + 1) * chunk, r0 * r1 // width)
         s1, s2 = np.float64(0.0), np.float64(0.0)
-        for i in range(piece * wide // pieces + gpu.threadIdx.x, (piece + 1) * wide // pieces, gpu.blockDim.x):
-            there, place = locate(group, i * width, r0, k1, r1)
-            values, given = load(x, there), load(dy, there)
-            ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-            for k in range(width):
-                through = np.float64(cotangent(given[k], values[k], g, ga[k], be[k]))
-                if weighted:
-                    through *= np.float64(ga[k])
-                s1 += through
-                s2 += through * (np.float64(values[k]) - g[4])
+        if here < count:
+            group, part = owner(here, per)
+            origin, start = origin_of(here, r0, k1, r1), row(group, owner(k1, per)[0], m0, n1, p1) + part
+            entry = gamma[start], beta[start]
+            g = group_of(mean[group], var[group], epsilon)
+            i = piece * chunk + gpu.threadIdx.x
+            while i < end:
+                j = i + lanes if i + lanes < end else i
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                first, first_dy = load(x, there), load(dy, there)
+                second, second_dy = load(x, other), load(dy, other)
+                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                d1, d2 = products(first_dy, first, g, ga, be)
+                s1, s2 = s1 + d1, s2 + d2
+                if j > i:
+                    ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
+                    d1, d2 = products(second_dy, second, g, ga, be)
+                    s1, s2 = s1 + d1, s2 + d2
+                i += 2 * lanes
         s1, s2 = reduce_two((s1, s2))
-        if gpu.threadIdx.x == 0:
-            sums[piece * groups + group] = s1
-            sums[(pieces + piece) * groups + group] = s2
+        if here < count and gpu.threadIdx.x == 0:
+            sums[piece * count + here] = s1
+            sums[(pieces + piece) * count + here] = s2
 
     return cuda.kernel(rows_backward_sums)
 
@@ -256,23 +351,33 @@ def backward_apply(
 ) -> Kernel:
     """dx by coefficients that are there."""
     width, load, store = moves
-    e, locate, entries = elements(dtype, activation, width), _place(split, small), table(kind, width)
+    e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     group_of, slopes = e.group, e.slopes
+    origin_of, locate, row, _ = lines(split, small)
 
     def rows_backward_apply(
-        dx, c, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, groups, pieces, epsilon, free
-    ):
-        group = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y
+        dx, c, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, groups, chunk,
+        epsilon, free,
+    ):  # fmt: skip
+        group, piece = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.blockIdx.y
         if group < groups:
-            piece = gpu.blockIdx.y
-            wide = r0 * r1 // width
+            lanes, end = gpu.blockDim.x, min((piece + 1) * chunk, r0 * r1 // width)
+            origin, start = origin_of(group, r0, k1, r1), row(group, k1, m0, n1, p1)
+            entry = gamma[start], beta[start]
             g = group_of(mean[group], var[group], epsilon)
             four = c[group], c[groups + group], c[2 * groups + group], c[3 * groups + group]
-            start = table_row(group, k1, m0, n1, p1)
-            span = r1 // p1
-            for i in range(piece * wide // pieces + gpu.threadIdx.x, (piece + 1) * wide // pieces, gpu.blockDim.x):
-                there, place = locate(group, i * width, r0, k1, r1)
-                ga, be = entries(gamma, start, place, span), entries(beta, start, place, span)
-                store(dx, there, slopes(load(dy, there), load(x, there), g, ga, be, four, free))
+            i = piece * chunk + gpu.threadIdx.x
+            while i < end:
+                j = i + lanes if i + lanes < end else i
+                there, place = locate(origin, i * width, k1, r1, line, line_shift)
+                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                first, first_dy = load(x, there), load(dy, there)
+                second, second_dy = load(x, other), load(dy, other)
+                ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
+                store(dx, there, slopes(first_dy, first, g, ga, be, four, free))
+                if j > i:
+                    ga, be = entries(gamma, beta, entry, start, beside, span, span_shift)
+                    store(dx, other, slopes(second_dy, second, g, ga, be, four, free))
+                i += 2 * lanes
 
     return cuda.kernel(rows_backward_apply)

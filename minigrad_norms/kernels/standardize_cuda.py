@@ -7,12 +7,13 @@
 | lie across rows of short lines | the same, a thread a few columns |
 | are columns, of few rows | one: what it reads again comes out of a cache |
 
-Gradients of γ and β come out of the sums where γ has one entry for a group or a column, else by kernels of their own.
+Gradients of γ and β come out of the sums of dy and dy·x̂, of which there is one for each entry in a group, or for each
+column; but where γ has an entry for an element of a line, or for a few, by kernels of their own.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -20,10 +21,9 @@ import numpy as np
 
 import minigrad as mg
 from minigrad.devices import cuda
-from minigrad.devices.cuda import DeviceArray
+from minigrad.devices.cuda import DeviceArray, vector
 from minigrad.devices.cuda.copies import copy_into, fill
-from minigrad.devices.cuda.rows import BLOCK, grid_over, moves_of, width_of
-from minigrad.devices.cuda.vector import BYTES
+from minigrad.devices.cuda.rows import BLOCK, Moves, grid_over, moves_of, width_of
 from minigrad.devices.cuda.warp import WARP
 from minigrad.errors import DTypeError
 from minigrad_norms.kernels import column_pieces_cuda as columns
@@ -31,12 +31,15 @@ from minigrad_norms.kernels import combine_cuda as combine
 from minigrad_norms.kernels import rows_cuda as rows
 from minigrad_norms.kernels import whole_columns_cuda as whole
 from minigrad_norms.kernels.form import Affine, Form, affine, canonical
+from minigrad_norms.kernels.lines_cuda import reciprocal
 from minigrad_norms.standardize import moments_p, normalize_p, normalize_vjp_p, standardize_p, standardize_vjp_p
 
 _BLOCKS = 1024  # wanted, before groups are no longer cut: what the largest GPUs hold at a time
 _PIECE = 4096  # elements that a piece has at least
 _SHORT = 32  # elements of a line up to which a thread takes a column
 _SHARED = 44 << 10  # bytes of shared memory for a block's elements; every GPU has 48 KiB
+_PER_WARP = 4 << 10  # bytes of these for a warp, by which it is chosen how many are on a group
+_PER_BLOCK = 16 << 10  # bytes of these that several groups may have together: small blocks fill a GPU evenly
 _ROWS = 16  # rows that a thread has at least in a piece of columns
 _WHOLE = 32  # rows that a thread has at most where a block has whole columns
 _NARROW = 8  # threads side by side there, at most
@@ -59,7 +62,13 @@ class Plan(NamedTuple):
     @property
     def own_sums(self) -> bool:
         """Whether the gradients of γ and β are not among the sums."""
-        return not self.across and self.table.p1 > 1
+        return not self.across and self.table.p1 > 1 and self.per == 1
+
+    @property
+    def per(self) -> int:
+        """How many lines a group is summed in: one for each entry of γ and β, where that makes long ones."""
+        p1 = self.table.p1
+        return p1 if not self.across and p1 > 0 and self.form.r1 // p1 >= _SHORT else 1
 
 
 @lru_cache(maxsize=4096)
@@ -87,13 +96,11 @@ class _Run:
             raise DTypeError(f"cuda: normalizations take real floats of at most 64 bits, got {x.dtype}")
         self.plan = plan_for(x.shape, axes, parameter_axes)
         self.device, self.dtype, self.activation = x.lease.stream.device, mg.dtypes.arithmetic(x.dtype), activation
-        self.widest = BYTES // x.itemsize  # elements that a thread moves at once, at most
         self.x = self.lay(x, self.plan.order)
         k0, r0, k1, r1, _ = self.plan.form
         m0, n1, p1 = self.plan.table
-        self.span = r1 // p1 if p1 else 1
         self.shape, self.table, self.groups, self.count = (k0, r0, k1, r1), (m0, n1, p1), k0 * k1, r0 * r1
-        self.small = self.count < 1 << 32
+        self.small = max(self.count, self.groups * self.plan.per) < 1 << 31
         if self.plan.across:
             self.width = width_of(k1 * r1, x.itemsize)
             self.lanes = _lanes(k1 * r1 // self.width)
@@ -105,7 +112,7 @@ class _Run:
             self.number = None if r1 == 1 else np.uint32 if k1 * r1 < 1 << 32 else np.int64  # that holds columns
         else:
             self.blocks, (self.lanes, self.tall) = grid_over(self.groups, self.count)
-            self.pieces, self.whole = _pieces(self.groups, self.count, _PIECE), False
+            self.pieces, self.whole = _pieces(self.blocks, self.count, _PIECE), False
 
     def lay(self, a: DeviceArray, order: tuple[int, ...] | None) -> DeviceArray:
         return cuda.contiguous(a if order is None else a.transpose(order))
@@ -130,29 +137,42 @@ class _Run:
         if order is not None:
             copy_into(out.transpose(order), target)
 
-    def kernel(self, make: Any, *arrays: DeviceArray) -> Any:
-        """A kernel for lines, with loads as wide as the arrays allow."""
-        moves, p1 = moves_of(self.shape[3], *arrays), self.table[2]
-        kind = "one" if p1 == 1 else "each" if self.span == 1 else "spans"
-        return make(self.dtype, self.activation, kind, moves, self.shape[1] > 1, self.small), moves.width
+    def kernel(self, make: Any, *arrays: DeviceArray, table: tuple = (), per: int = 1) -> tuple[Any, int, tuple]:
+        """A kernel for lines with moves as wide as they allow, this width, and the reciprocals that it takes.
+
+        `table` is γ and β. Groups may be taken as `per` lines each.
+        """
+        _, r0, _, r1 = self.shape
+        r1, p1 = r1 // per, self.table[2] // per
+        span = r1 // p1
+        kind = "one" if p1 == 1 else "each" if span == 1 else "spans"
+        width = width_of(span if kind == "spans" else r1, max(a.itemsize for a in arrays))
+        moved = (*arrays, *table) if kind == "each" else arrays
+        moves = Moves(width, *vector.moves(width, all(a.pointer % (width * a.itemsize) == 0 for a in moved)))
+        made = make(self.dtype, self.activation, kind, moves, r0 > 1, self.small)
+        return made, width, (*reciprocal(r1, self.small), *reciprocal(span, self.small))
 
     def column_kernel(self, make: Any, *arrays: DeviceArray, **kind: Any) -> Any:
         """A kernel for columns."""
         return make(self.dtype, self.activation, moves_of(self.shape[2] * self.shape[3], *arrays), self.number, **kind)
 
-    def keep(self, width: int) -> int:
-        """Elements of shared memory for a group."""
-        return -(-self.count // (width * self.lanes)) * self.lanes * width
-
-    def fits(self, arrays: int) -> bool:
-        """Whether so many arrays of a block's groups fit into shared memory, each rounded up to whole loads."""
-        return not self.plan.across and arrays * self.tall * self.keep(self.widest) * self.dtype.itemsize <= _SHARED
+    def staged(self, arrays: int) -> tuple[int, int, int] | None:
+        """Threads on a group, groups of a block, and bytes: if so many arrays of a group fit into shared memory."""
+        size = arrays * self.count * self.dtype.itemsize
+        if self.plan.across or size > _SHARED:
+            return None
+        warps = min(BLOCK // WARP, 1 << (-(-size // _PER_WARP) - 1).bit_length())
+        tall = 1 if warps > 1 else min(BLOCK // WARP, self.groups, max(1, _PER_BLOCK // size))
+        return WARP * warps, tall, tall * size
 
     def grid(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """Blocks and threads of kernels over all elements."""
-        if self.plan.across:
-            return (self.shape[0] * self.blocks, self.pieces), (self.lanes, self.tall)
-        return (self.blocks, 1) if self.tall > 1 else (self.groups, self.pieces), (self.lanes, self.tall)
+        blocks = self.shape[0] * self.blocks if self.plan.across else self.blocks
+        return (blocks, self.pieces), (self.lanes, self.tall)
+
+    def vectors(self, width: int) -> int:
+        """Vectors of a piece of a group."""
+        return -(-(self.count // width) // self.pieces)
 
     def whole_grid(self) -> tuple[int, int, tuple[int, int]]:
         """Where blocks have whole columns: how many have an i0's, how many there are, and their threads."""
@@ -183,9 +203,10 @@ class _Run:
                 made = columns.sums(moves_of(self.shape[2] * self.shape[3], self.x), self.number)
                 made(blocks, threads, sums, self.x, mean, *numbers)
             else:
-                made, _ = self.kernel(_without_table(rows.sums), self.x)
-                numbers = (*self.shape[1:], self.groups, self.pieces, first, raw)
-                made((self.groups, self.pieces), (self.lanes, 1), sums, self.x, mean, *numbers)
+                made, width, reciprocals = self.kernel(_without_table(rows.sums), self.x)
+                chunk = self.vectors(width)
+                numbers = (*self.shape[1:], *reciprocals[:2], self.groups, self.pieces, chunk, first, raw)
+                made(*self.grid(), sums, self.x, mean, *numbers)
             numbers = (*self.shape, p, self.pieces, first, raw, total)
             combine.moments(*self.each_warp(self.groups), mean, var, sums, self.x, *numbers)
 
@@ -193,15 +214,16 @@ class _Run:
         if self.whole:
             self._whole_forward(y, mean, var, gamma, beta, epsilon, raw, total)
             return
-        made, width = self.kernel(rows.forward, self.x, y) if self.fits(1) else (None, 1)
-        if made is None:
+        staged = self.staged(1)
+        if staged is None:
             self.moments(mean, var, raw, total)
             self.apply(y, mean, var, gamma, beta, epsilon)
             return
-        keep = self.keep(width)
-        numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
-        shared = self.tall * keep * self.dtype.itemsize
-        made(self.blocks, (self.lanes, self.tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
+        lanes, tall, shared = staged
+        made, _, reciprocals = self.kernel(rows.forward, self.x, y, table=(gamma, beta))
+        numbers: Any = (*self.shape[1:], *self.table, *reciprocals, self.groups, epsilon, raw, total)
+        blocks = cuda.blocks_of(self.groups, tall)
+        made(blocks, (lanes, tall), y, mean, var, self.x, gamma, beta, *numbers, shared=shared)
 
     def _whole_forward(self, y: Any, mean: Any, var: Any, gamma: Any, beta: Any, *numbers: Any) -> None:
         """The same where a block has whole columns. A y of shape (0,) is not wanted."""
@@ -216,8 +238,8 @@ class _Run:
             made = self.column_kernel(columns.apply, self.x, y)
             made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
             return
-        made, _ = self.kernel(rows.apply, self.x, y)
-        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon)
+        made, width, reciprocals = self.kernel(rows.apply, self.x, y, table=(gamma, beta))
+        numbers = (*self.shape[1:], *self.table, *reciprocals, self.groups, self.vectors(width), epsilon)
         made(blocks, threads, y, self.x, mean, var, gamma, beta, *numbers)
 
     def backward(
@@ -227,27 +249,29 @@ class _Run:
         """Gradients; those of shape (0,) are not wanted."""
         given = (dy, self.x, mean, var, gamma, beta)
         raw, total = flags
-        p = self.shape[3] if self.plan.across else 1
+        p = self.shape[3] if self.plan.across else self.plan.per
+        staged = self.staged(2) if not free and dx.size and (p == 1 or self.shape[1] == 1) else None
         wanted, own = dgamma.size or dbeta.size, self.table[:2] == (self.shape[0], self.shape[2])
         if self.plan.across and p == 1 and (self.whole or own or not wanted):
             c, none = self.empty((4 * self.groups,), np.float64), self.empty((0,), self.x.dtype)
             ends = (c, *((dgamma, dbeta) if own else (none, none)), new_dmean, new_dvar)
             sums = self._columns(dx, ends, dmean, dvar, given, epsilon, raw, total, free, bool(wanted) and not own)
             wanted = sums is not None
-        elif not free and dx.size and self.fits(2):
-            sums = self.empty((2 * self.groups,), np.float64)
-            made, width = self.kernel(rows.backward, dx, dy, self.x)
-            keep = self.keep(width)
-            numbers: Any = (*self.shape[1:], *self.table, self.groups, keep, epsilon, raw, total)
-            shared = 2 * self.tall * keep * self.dtype.itemsize
-            threads = (self.lanes, self.tall)
-            made(self.blocks, threads, dx, sums, dmean, dvar, *given, *numbers, shared=shared)
+        elif staged is not None:
+            lanes, tall, shared = staged
+            sums = self.empty((2 * self.groups * p,), np.float64)
+            make = partial(rows.backward, kept_sums=not self.plan.own_sums)
+            made, _, reciprocals = self.kernel(make, dx, dy, self.x, table=(gamma, beta))
+            numbers: Any = (*self.shape[1:], *self.table, *reciprocals, self.groups, epsilon, raw, total)
+            blocks = cuda.blocks_of(self.groups, tall)
+            made(blocks, (lanes, tall), dx, sums, dmean, dvar, *given, *numbers, shared=shared)
         else:
             sums = self._sums(given, epsilon)
             c = self.empty((4 * self.groups,), np.float64)
             numbers = (*self.shape, p, *self.table, self.plan.own_sums, epsilon, raw, total, free)
             ends = (c, new_dmean, new_dvar, sums, dmean, dvar, mean, var, gamma)
-            combine.slopes(*self.each_warp(self.groups), *ends, *numbers)
+            one_by_one = cuda.blocks_of(self.groups, 4 * WARP), 4 * WARP
+            combine.slopes(p == 1, self.small)(*one_by_one if p == 1 else self.each_warp(self.groups), *ends, *numbers)
             if dx.size:
                 self._slopes(dx, c, given, epsilon, free)
         if wanted:
@@ -275,20 +299,26 @@ class _Run:
         return sums if keep else None
 
     def _sums(self, given: tuple, epsilon: float) -> DeviceArray:
-        """The two sums of each column, or group."""
-        p = self.shape[3] if self.plan.across else 1
-        return self._together(self._sums_of_pieces(given, epsilon), self.groups * p, self.pieces)
+        """The two sums of each column, or line."""
+        if self.plan.across:
+            return self._together(self._sums_of_pieces(given, epsilon), self.groups * self.shape[3], self.pieces)
+        per = self.plan.per
+        (_, r0, k1, r1), count = self.shape, self.groups * per
+        size = self.count // per
+        along, threads = grid_over(count, size)
+        pieces = _pieces(along, size, _PIECE)
+        made, width, reciprocals = self.kernel(rows.backward_sums, *given[:2], table=given[-2:], per=per)
+        sums = self.empty((2 * pieces * count,), np.float64)
+        chunk = -(-(size // width) // pieces)
+        numbers = (r0, k1 * per, r1 // per, *self.table, *reciprocals, count, per, pieces, chunk, epsilon)
+        made((along, pieces), threads, sums, *given, *numbers)
+        return self._together(sums, count, pieces)
 
     def _sums_of_pieces(self, given: tuple, epsilon: float) -> DeviceArray:
+        """The two sums of each piece of each column."""
         sums, _ = self.sums_of_pieces()
-        if self.plan.across:
-            blocks, threads = self.grid()
-            numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
-            self.column_kernel(columns.backward_sums, *given[:2])(blocks, threads, sums, *given, *numbers)
-        else:
-            made, _ = self.kernel(rows.backward_sums, given[0], self.x)
-            numbers = (*self.shape[1:], *self.table, self.groups, self.pieces, epsilon)
-            made((self.groups, self.pieces), (self.lanes, 1), sums, *given, *numbers)
+        numbers: Any = (*self.shape, *self.table, self.blocks, self.chunk, epsilon)
+        self.column_kernel(columns.backward_sums, *given[:2])(*self.grid(), sums, *given, *numbers)
         return sums
 
     def _together(self, sums: DeviceArray, size: int, pieces: int) -> DeviceArray:
@@ -306,8 +336,8 @@ class _Run:
                 blocks, threads, dx, c, *given, *numbers
             )
             return
-        made, _ = self.kernel(rows.backward_apply, dx, given[0], self.x)
-        numbers = (*self.shape[1:], *self.table, self.groups, blocks[1], epsilon, free)
+        made, width, reciprocals = self.kernel(rows.backward_apply, dx, *given[:2], table=given[-2:])
+        numbers = (*self.shape[1:], *self.table, *reciprocals, self.groups, self.vectors(width), epsilon, free)
         made(blocks, threads, dx, c, *given, *numbers)
 
     def _parameters(self, dgamma: Any, dbeta: Any, sums: Any, p: int, given: tuple, epsilon: float) -> None:
@@ -326,7 +356,8 @@ class _Run:
             made = columns.parameter_sums(self.dtype, self.activation, moves, number)
             made((m0 * n1 * across, pieces), (lanes, tall), sums, *given, *numbers)
             k0, k1, p = pieces * m0, n1, r1
-        combine.parameters(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
+        added = combine.parameters(k0 * k1 * p < 1 << 31)
+        added(*self.each_warp(prod(self.table)), dgamma, dbeta, sums, k0, k1, p, *self.table)
 
 
 def _lanes(columns: int) -> int:

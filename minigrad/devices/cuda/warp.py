@@ -20,11 +20,11 @@ def exchange(value, mask):
 
 
 @cache
-def reducer(combine: Function, start: tuple, dtypes: Sequence[Any]) -> Function:
+def reducer(combine: Function, start: tuple, dtypes: Sequence[Any], warps: bool = False) -> Function:
     """``reduce(values)``: the combined values of all threads with the same threadIdx.y, given and returned as a tuple.
 
     All threads of the block call it, blockDim.x is a multiple of 32, and more than 32 only where blockDim.y is 1. It
-    may be called again and again.
+    may be called again and again. If `warps`, it is each warp's values that are combined, and no more.
 
     Args:
         combine: of two tuples; associative.
@@ -36,10 +36,9 @@ def reducer(combine: Function, start: tuple, dtypes: Sequence[Any]) -> Function:
     def members(form: str) -> str:
         return "(" + "".join([form.format(k=k) + ", " for k in each]) + ")"
 
-    source = f"""def reduce(values):
-    for step in range(5):
-        values = combine(values, {members("exchange(values[{k}], 16 >> step)")})
-    if gpu.blockDim.x > 32:
+    exchanges = f"""for step in range(5):
+        values = combine(values, {members("exchange(values[{k}], 16 >> step)")})"""
+    block = f"""    if gpu.blockDim.x > 32:
         lane = gpu.threadIdx.x & 31
         warp = gpu.threadIdx.x >> 5
 {"".join(f"        shared_{k} = gpu.shared.array(32, dtype_{k}){chr(10)}" for k in each)}
@@ -52,7 +51,10 @@ def reducer(combine: Function, start: tuple, dtypes: Sequence[Any]) -> Function:
         gpu.syncthreads()
         for step in range(5):
             values = combine(values, {members("exchange(values[{k}], 16 >> step)")})
-    return values
+"""
+    source = f"""def reduce(values):
+    {exchanges}
+{"" if warps else block}    return values
 """
     scope: dict[str, Any] = {"gpu": gpu, "exchange": exchange, "combine": combine}
     for k in each:
