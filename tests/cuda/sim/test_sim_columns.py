@@ -6,8 +6,7 @@ import pytest
 import minigrad as mg
 import minigrad_norms as norms
 from minigrad import Sample, dtypes
-from minigrad.devices.cuda import driver
-from minigrad.devices.cuda.kernels import Launch
+from minigrad.devices.cuda import driver, simulator
 from minigrad.gradcheck import gpu, kernels
 from minigrad_norms import formulas
 from minigrad_norms.kernels import standardize_cuda
@@ -46,6 +45,7 @@ def cut(monkeypatch):
     def cut(whole):
         monkeypatch.setattr(standardize_cuda, "_WHOLE", whole)
         monkeypatch.setattr(standardize_cuda, "_ROWS", 1)
+        driver.use(simulator.Simulator())  # which has no programs yet
 
     return cut
 
@@ -176,13 +176,13 @@ def test_a_block_has_a_thread_for_each_of_its_columns(shape):
 
 
 def test_how_many_kernels_run(cut, monkeypatch):
-    names, give = [], Launch.give
+    names, launch = [], simulator.Simulator.launch
 
-    def noted(launch, stream):
-        names.append(launch.kernel.__name__)
-        give(launch, stream)
+    def noted(self, device, kernel, *arguments):
+        names.append(kernel.__name__)
+        launch(self, device, kernel, *arguments)
 
-    monkeypatch.setattr(Launch, "give", noted)
+    monkeypatch.setattr(simulator.Simulator, "launch", noted)
     x, gamma = mg.tensor(np.ones((70, 4), "f4"), device="cuda"), mg.tensor(np.ones(4, "f4"), device="cuda")
     for whole, forward, backward in (
         (32, ["columns_forward"], ["columns_backward"]),
