@@ -64,7 +64,7 @@ class Plan:
         if rule.planned:
             self.kernel = rule.function(*inputs, **params)
         elif isinstance(rule.function, Loop):
-            self.kernel = rule.function.filling(specs[0].shape, inputs)
+            self.kernel = rule.function.filling(specs[0], inputs)
 
 
 def _allocator(a: Abstract, gpu: int | None) -> Callable:

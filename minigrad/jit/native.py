@@ -113,13 +113,7 @@ def _is_plain(call: Compiled) -> bool:
 
 def _target(call: Compiled, parallel: bool = False) -> _Kept:
     """What a thunk is made for: Numba's record of the machine code for these arguments."""
-    from numba import typeof
-
-    dispatcher: Any = call.kernel.body.compiled()
-    signature = tuple([typeof(a) for a in (0, *call.args)])
-    if signature not in dispatcher.overloads:
-        dispatcher.compile(signature)
-    return _Kept(dispatcher.overloads[signature], parallel)
+    return _Kept(call.kernel.body.overload((0, *call.args)), parallel)
 
 
 class _Kept:

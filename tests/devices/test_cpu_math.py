@@ -221,7 +221,7 @@ def test_loops_vectorize(name):
 def test_type_out_is_type_in(name):
     dtype = dtype_of(name)
     getattr(cpu_math, name)(dtype(0.5))
-    (overload,) = getattr(cpu_math, name).compiled().nopython_signatures
+    (overload,) = getattr(cpu_math, name).entry.nopython_signatures
     assert [str(overload.args[0]), str(overload.return_type)] == [np.dtype(dtype).name] * 2
 
 
