@@ -132,7 +132,7 @@ def share(words, task, context, chunks):
 def _work(words, entered):
     chunk, room = _next(words, entered), words.ctypes.data + 8 * _ROOM
     while chunk >= 0:
-        if _run(words[_TASK], room, room, words[_CONTEXT], chunk):
+        if run_task(words[_TASK], room, room, words[_CONTEXT], chunk):
             take(words, _FAILED, 1)
         chunk = _next(words, entered)
 
@@ -194,7 +194,7 @@ def _transfer_python(address, file, start, size):
 
 
 _serve = Function(_serve_forever, called=True)
-_run = Intrinsic(_run_python, "int32", emit_call)
+run_task = Intrinsic(_run_python, "int32", emit_call)
 _transfer = Intrinsic(_transfer_python, "int64", emit_call)
 
 
