@@ -2,10 +2,10 @@
 
 Called from Python, a compiled kernel spends more time on taking ten arrays apart than on a hundred elements. Under
 `jit` the arrays stay where they are, so what a kernel is called with is packed beforehand: addresses, lengths and
-numbers in words of 64 bits. For each signature there is a thunk, machine code that unpacks such a block and makes the
-call of one chunk by Numba's own convention; a loop in machine code goes from block to block, and has threads share the
-chunks of large ones. The kernels' code is used as it is, which keeps every bit, and what has to be compiled depends
-neither on how many calls there are nor on what the kernels do.
+numbers in words of 64 bits. A thunk, machine code, reads such a block and makes the call of one chunk by Numba's own
+convention; all kernels that take so many words share one. A loop in machine code goes from block to block, and has
+threads share the chunks of large ones. The kernels' code is used as it is, which keeps every bit, and what has to be
+compiled depends neither on how many calls there are nor on what the kernels do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from minigrad.jit.exchange import Exchange, address
 
 Word = tuple[int, np.ndarray | None]  # a word that a thunk reads, and the array whose address it is
 _numbers = itertools.count()
-_thunks: dict[Any, tuple[int, Any]] = {}  # by signature: the address, and the library that it is in
+_thunks: dict[Any, tuple[int, Any]] = {}  # by what kernels are called with: the address, and the library that it is in
 
 
 class Segment:
@@ -52,7 +52,7 @@ class Segment:
                 words.append(word)
         blocks = np.array(words, np.int64)
         self.words = blocks.data
-        thunks = _thunks_of([record.signature for record in records])
+        thunks = _thunks_of(records)
         rows = [
             (thunk, address(blocks) + begin, call.chunks, _is_large(call))
             for thunk, begin, call in zip(thunks, begins, self.calls)
@@ -117,6 +117,7 @@ def _record(call: Compiled) -> Any:
 
 def _run_calls(words, table, shared):
     """Make the calls of a table; returns 0, or the number of the one that failed."""
+    room = words.ctypes.data + 8 * ROOM
     for row in range(table.shape[0]):
         thunk, block, chunks, is_large = table[row, 0], table[row, 1], table[row, 2], table[row, 3]
         if shared and is_large:
@@ -124,12 +125,12 @@ def _run_calls(words, table, shared):
                 return row + 1
         else:
             for chunk in range(chunks):
-                if run_task(thunk, 0, 0, block, chunk):
+                if run_task(thunk, room, room, block, chunk):
                     return row + 1
     return 0
 
 
-share, run_task = threads.share, threads.run_task
+share, run_task, ROOM = threads.share, threads.run_task, threads.ROOM
 _run = cpu.Function(_run_calls, called=True)
 
 
@@ -137,21 +138,17 @@ _run = cpu.Function(_run_calls, called=True)
 
 
 def _packed(call: Compiled, record: Any) -> list[Word]:
-    """The words of a call."""
-    code = record.library.get_pointer_to_function(record.fndesc.llvm_func_name)
-    words: list[Word] = [(code, None)]
+    """The words of a call: Numba takes an array apart into its members, in an order that it knows."""
+    words: list[Word] = [(record.library.get_pointer_to_function(record.fndesc.llvm_func_name), None)]
     for kind, value in zip(record.signature.args[1:], call.args):
         if isinstance(value, np.ndarray):
-            start, *rest = _words_of(value)
-            words += [(start, value), *[(n, None) for n in rest]]
-        elif value is not None:
-            words.append((_word(kind, value), None))
+            members = {"nitems": [value.size], "itemsize": [value.itemsize], "shape": value.shape}
+            members["strides"] = value.strides
+            for name in record.target_context.data_model_manager[kind]._fields:
+                words += [(address(value), value)] if name == "data" else [(n, None) for n in members.get(name, (0,))]
+        else:
+            words.append((0 if value is None else _word(kind, value), None))
     return words
-
-
-def _words_of(a: np.ndarray) -> list[int]:
-    """The words of an array."""
-    return [address(a), a.size, *a.shape, *a.strides]
 
 
 def _word(kind: Any, value: Any) -> int:
@@ -166,102 +163,65 @@ def _word(kind: Any, value: Any) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-class _Reader:
-    """Takes words from a block, in machine code."""
-
-    def __init__(self, builder: Any, block: Any):
-        self._builder = builder
-        self._block = block
-        self._at = 0
-
-    def word(self) -> Any:
-        from llvmlite import ir
-
-        place = self._builder.gep(self._block, [ir.Constant(ir.IntType(64), self._at)])
-        self._at += 1
-        return self._builder.load(place)
-
-    def number(self, kind: Any) -> Any:
-        """A word as a value of an LLVM type."""
-        from llvmlite import ir
-
-        word, builder = self.word(), self._builder
-        if isinstance(kind, ir.DoubleType):
-            return builder.bitcast(word, kind)
-        if isinstance(kind, ir.FloatType):
-            return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
-        if isinstance(kind, ir.PointerType):
-            return builder.inttoptr(word, kind)
-        return word if kind.width == 64 else builder.trunc(word, kind)
-
-
 # Thunks, which are tasks as `threads` has them: the context is the block
 
 
-def _thunks_of(signatures: Sequence[Any]) -> list[int]:
-    """The addresses of the thunks for kernels of these signatures."""
-    missing = [s for s in dict.fromkeys(signatures) if s not in _thunks]
+def _thunks_of(records: Sequence[Any]) -> list[int]:
+    """The addresses of the thunks for kernels with these records."""
+    kinds = [_flat(record) for record in records]
+    missing = [k for k in dict.fromkeys(kinds) if k not in _thunks]
     if missing:
         _compile_thunks(missing)
-    return [_thunks[s][0] for s in signatures]
+    return [_thunks[k][0] for k in kinds]
 
 
-def _compile_thunks(signatures: Sequence[Any]) -> None:
+def _flat(record: Any) -> tuple:
+    """What a kernel is called with, as LLVM's types, once arguments are taken apart. Addresses pass as integers do."""
+    from llvmlite import ir
+
+    signature = record.signature
+    kind = record.target_context.call_conv.get_function_type(signature.return_type, signature.args)
+    return tuple([ir.IntType(64) if isinstance(t, ir.PointerType) else t for t in kind.args])
+
+
+def _compile_thunks(kinds: Sequence[tuple]) -> None:
     """Make thunks, all in one module."""
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
 
     with global_compiler_lock:
-        context = cpu_target.target_context
-        library = context.codegen().create_library(f"minigrad_native_{next(_numbers)}")
+        library = cpu_target.target_context.codegen().create_library(f"minigrad_native_{next(_numbers)}")
         module = library.create_ir_module(library.name)
-        names = [f"{module.name}_{i}" for i in range(len(signatures))]
-        for name, signature in zip(names, signatures):
-            _emit_thunk(context, module, name, signature)
+        names = [f"{module.name}_{i}" for i in range(len(kinds))]
+        for name, given in zip(names, kinds):
+            _emit_thunk(module, name, given)
         library.add_ir_module(module)
         library.finalize()
-        for name, signature in zip(names, signatures):
-            _thunks[signature] = library.get_pointer_to_function(name), library
+        for name, given in zip(names, kinds):
+            _thunks[given] = library.get_pointer_to_function(name), library
 
 
-def _emit_thunk(context: Any, module: Any, name: str, signature: Any) -> None:
-    """Code that has a kernel do one chunk; returns 1 if it fails."""
+def _emit_thunk(module: Any, name: str, given: tuple) -> None:
+    """Code that has a kernel do one chunk, and returns what it does: 0, unless it fails."""
     from llvmlite import ir
-    from numba.core import cgutils, types
 
-    kind = context.call_conv.get_function_type(types.none, (types.int64, types.int64))
-    function = ir.Function(module, kind, name=name)
+    status, long = ir.IntType(32), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(status, [long] * 4), name=name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    block, chunk = function.args[2:]
-    reader = _Reader(builder, builder.inttoptr(block, ir.IntType(64).as_pointer()))
-    convention = context.call_conv
-    kernel = reader.number(convention.get_function_type(signature.return_type, signature.args).as_pointer())
-    values = [_argument(context, builder, reader, kind) for kind in signature.args[1:]]
-    status, _ = convention.call_function(builder, kernel, signature.return_type, signature.args, [chunk, *values])
-    with cgutils.if_unlikely(builder, status.is_error):
-        builder.ret(ir.Constant(ir.IntType(32), 1))
-    builder.ret(ir.Constant(ir.IntType(32), 0))
+    result, error, block, chunk = function.args
+    place = builder.inttoptr(block, long.as_pointer())
+    code, *words = [builder.load(builder.gep(place, [ir.Constant(long, i)])) for i in range(len(given) - 2)]
+    kernel = builder.inttoptr(code, ir.FunctionType(status, given).as_pointer())
+    values = [_value(builder, word, kind) for word, kind in zip(words, given[3:])]
+    builder.ret(builder.call(kernel, [result, error, chunk, *values]))
 
 
-def _argument(context: Any, builder: Any, reader: _Reader, kind: Any) -> Any:
-    """A value of a Numba type, read from the block."""
+def _value(builder: Any, word: Any, kind: Any) -> Any:
+    """A word as a value of an LLVM type."""
     from llvmlite import ir
-    from numba.core import types
 
-    if kind == types.none:
-        return context.get_dummy_value()
-    if not isinstance(kind, types.Array):
-        return reader.number(context.get_value_type(kind))
-    model = context.data_model_manager[kind]  # Numba knows the order of an array's members
-    made = {name: context.get_value_type(model.get_type(name)) for name in model._fields}
-    found: dict[str, Any] = {"data": reader.number(made["data"]), "nitems": reader.word()}
-    for name in ("shape", "strides"):
-        found[name] = ir.Constant(made[name], ir.Undefined)
-        for axis in range(kind.ndim):
-            found[name] = builder.insert_value(found[name], reader.word(), axis)
-    found["itemsize"] = ir.Constant(made["itemsize"], np.dtype(str(kind.dtype)).itemsize)
-    array = ir.Constant(context.get_value_type(kind), ir.Undefined)
-    for i, name in enumerate(model._fields):
-        member = found.get(name)
-        array = builder.insert_value(array, ir.Constant(made[name], None) if member is None else member, i)
-    return array
+    if isinstance(kind, ir.DoubleType):
+        return builder.bitcast(word, kind)
+    if isinstance(kind, ir.FloatType):
+        return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
+    return word if kind.width == 64 else builder.trunc(word, kind)
