@@ -67,7 +67,7 @@ class Plan:
         elif gpu is not None and not rule.returns:
             self.kernel = Repeated(rule.function, gpu)
         elif isinstance(rule.function, Loop):
-            self.kernel = rule.function.filling(specs[0].shape, inputs)
+            self.kernel = rule.function.filling(specs[0], inputs)
 
 
 def _allocator(a: Abstract, gpu: int | None) -> Callable:

@@ -21,6 +21,7 @@ from minigrad.tape import is_recording, state
 from minigrad.tensor import Tensor, as_tensor
 
 _derive_lock = threading.RLock()
+_ndarray = np.ndarray
 
 
 def elementwise(name: str, **options: Any) -> Callable[[Callable], Elementwise]:
@@ -162,17 +163,15 @@ class Elementwise(Primitive):
             if len(inputs) == 2:
                 x, y = inputs
                 a, b = x._data, y._data
-                arrays: tuple = (a, b)
-                followed = x._node is not None or y._node is not None
+                needs: tuple = x._node is not None, y._node is not None
                 changeable = x._version is not None or y._version is not None
-                on_cpu = a.__class__ is np.ndarray and b.__class__ is np.ndarray
+                on_cpu = a.__class__ is _ndarray and b.__class__ is _ndarray
                 plan = self._plans[here["device"], a.shape, a.dtype, b.shape, b.dtype]
             else:
                 (x,) = inputs
-                a = x._data
-                arrays = (a,)
-                followed, changeable = x._node is not None, x._version is not None
-                on_cpu = a.__class__ is np.ndarray
+                a, b = x._data, None
+                needs, changeable = (x._node is not None,), x._version is not None
+                on_cpu = a.__class__ is _ndarray
                 plan = self._plans[here["device"], a.shape, a.dtype]
         except (AttributeError, KeyError, ValueError):  # no tensors, the first of their kind, or more of them
             return super().__call__(*inputs, **params)
@@ -180,10 +179,15 @@ class Elementwise(Primitive):
             return super().__call__(*inputs, **params)
         shape, dtype, empty = plan.buffers[0]
         out = empty(shape, dtype)
-        plan.kernel(out, *arrays)
+        if b is None:
+            plan.kernel(out, a)
+        else:
+            plan.kernel(out, a, b)
         node = None
-        if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
-            node = self._record(inputs, (out,), params, plan.shapes, changeable)
+        if True in needs and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
+            edge = (x._node, x._index) if needs[0] else None
+            edges = (edge,) if b is None else (edge, (y._node, y._index) if needs[1] else None)
+            node = self._record(inputs, (out,), params, edges, needs, plan.shapes, changeable)
         result = Tensor(out, node)
         if here["observers"]:
             for observer in tuple(here["observers"]):
@@ -237,13 +241,16 @@ class Elementwise(Primitive):
         saves = [n for n in (*self.inputs, "out") if any(n in used for _, used in self._partials)]
         self._scaled = [self._scaling(i, [saves.index(n) for n in used]) for i, (_, used) in enumerate(self._partials)]
         self.vjp(saves)(self._vjp_rule)
+        self.vjp_record = None  # the rule knows what is where
         self.jvp(self._jvp_rule)
 
     def _vjp_rule(self, ct: Tensor, saved: Any, needs: tuple[bool, ...]) -> list[Tensor | None]:
-        result: list[Tensor | None] = []
-        for need, scaled, shape in zip(needs, self._scaled, saved.shapes):
-            g = scaled(ct, saved) if need else None
-            result.append(g if g is None or g._data.shape == shape else g.sum_to(shape))
+        shapes = saved[-1]
+        result: list[Tensor | None] = [None] * len(needs)
+        for i, need in enumerate(needs):
+            if need:
+                g = self._scaled[i](ct, saved)
+                result[i] = g if g is None or g._data.shape == shapes[i] else g.sum_to(shapes[i])
         return result
 
     def _jvp_rule(self, tangents: tuple, primals: tuple, outputs: tuple) -> Tensor | None:

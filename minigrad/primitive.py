@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from operator import is_not
+from operator import is_not, itemgetter
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ __all__ = [
 
 _MOST_PLANS = 4096  # shapes remembered a primitive
 Saved: Any = namedtuple("Saved", ("shapes",))  # what a vjp rule gets that saves nothing
-_new_tuple = tuple.__new__  # makes named tuples in half the time
+_shapes_alone = itemgetter(slice(-1, None))
 
 
 class Primitive:
@@ -131,6 +131,7 @@ class Primitive:
         self.saves_outputs = False
         self.vjp_sources: tuple[tuple[bool, int], ...] = ()
         self.vjp_record: Any = Saved
+        self.kept: Callable[[tuple], tuple] = _shapes_alone  # of (*inputs, *outputs, shapes): what a node saves
         self.undefined: str | None = None
         self._infer: Callable | None = None
         self._workspace: Callable | None = None
@@ -210,6 +211,8 @@ class Primitive:
             )
             record: Any = namedtuple("Saved", (*saves, "shapes"))  # type: ignore[misc]
             self.vjp_record = record
+            places = [i if is_input else i - len(self.outputs) - 1 for is_input, i in self.vjp_sources]
+            self.kept = itemgetter(*places, -1) if places else _shapes_alone
             self.vjp_rule = rule
             return rule
 
@@ -393,7 +396,12 @@ class Primitive:
         version = inputs[0]._version if self.view else None
         node = None
         if followed and plan.recorded and not here["no_grad"] and (not here["suspendable"] or is_recording()):
-            node = self._record(inputs, results, params, plan.shapes, changeable)
+            edges = [None if t is None or t._node is None else (t._node, t._index) for t in inputs]
+            for i in self._frozen_inputs:
+                edges[i] = None
+            needs = tuple([e is not None for e in edges])
+            if True in needs:
+                node = self._record(inputs, results, params, tuple(edges), needs, plan.shapes, changeable)
         outputs: Sequence[Tensor]
         if len(results) == 1:
             outputs = (Tensor(results[0], node, 0, version),)
@@ -413,19 +421,12 @@ class Primitive:
         return [None if t is None else as_tensor(t, like=like) for t in inputs]
 
     def _record(
-        self, inputs: Sequence[Any], results: Sequence[np.ndarray], params: dict, shapes: tuple, changeable: bool
-    ) -> Node | None:
-        """The node of a call; None if gradients flow to no input that requires them."""
-        edges = tuple([None if t is None or t._node is None else (t._node, t._index) for t in inputs])
-        if self._frozen_inputs:
-            edges = tuple([None if i in self._frozen_inputs else e for i, e in enumerate(edges)])
-            if not any(edges):
-                return None
+        self, inputs: tuple, results: tuple, params: dict, edges: tuple, needs: tuple, shapes: tuple, changeable: bool
+    ) -> Node:
+        """The node of a call."""
         # Outputs are kept as bare arrays, or node and output would hold each other.
-        saved = [inputs[i] if is_input else results[i] for is_input, i in self.vjp_sources]
-        versions = self._versions(inputs) if changeable else ()
-        saved.append(shapes)
-        return Node(self, params, edges, len(results), _new_tuple(self.vjp_record, saved), versions)
+        saved = self.kept((*inputs, *results, shapes))
+        return Node(self, params, edges, needs, len(results), saved, self._versions(inputs) if changeable else ())
 
     def _versions(self, inputs: Sequence[Any]) -> tuple:
         """Of what a call saves and what can change: the counter, what that stands at, and the place among the saved."""

@@ -26,6 +26,7 @@ Edge = tuple[Any, int]  # a node (or leaf) and which of its outputs
 
 
 DEVICES = ("reference", "cpu", "cuda")
+_new_tuple = tuple.__new__  # makes named tuples in half the time
 
 
 class _State(threading.local):
@@ -146,15 +147,18 @@ class on_device:
 class Node:
     """One recorded call of a primitive: where its inputs came from, and what its vjp rule saved."""
 
-    __slots__ = ("__weakref__", "edges", "id", "outputs", "params", "primitive", "saved", "versions")
+    __slots__ = ("__weakref__", "edges", "id", "needs", "outputs", "params", "primitive", "saved", "versions")
 
-    def __init__(self, primitive: Any, params: dict, edges: tuple, outputs: int, saved: Any, versions: tuple):
+    def __init__(
+        self, primitive: Any, params: dict, edges: tuple, needs: tuple, outputs: int, saved: Any, versions: tuple
+    ):
         self.id = next_id()
         self.primitive = primitive
         self.params = params
         self.edges: tuple[Edge | None, ...] = edges
+        self.needs: tuple[bool, ...] = needs  # which edges are there
         self.outputs = outputs
-        self.saved = saved  # what the vjp rule gets, but for outputs, of which there are bare arrays; None once freed
+        self.saved = saved  # what the vjp rule gets, of outputs the bare arrays, and all shapes; None once freed
         self.versions = versions  # of saved values that can change: their counters, and what those stood at
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Sequence[Tensor | None]:
@@ -177,10 +181,12 @@ class Node:
                 value if is_input else Tensor(value, None if frozen and names[i] in frozen else self, i)
                 for (is_input, i), value in zip(primitive.vjp_sources, saved)
             ]
-            saved = primitive.vjp_record(*values, saved.shapes)
+            saved = (*values, saved[-1])
         rule = primitive.vjp_rule
         if rule is None:
             raise primitive.missing("vjp")
+        if primitive.vjp_record is not None:
+            saved = _new_tuple(primitive.vjp_record, saved)
         ct = cotangents[0] if self.outputs == 1 else tuple(cotangents)
         result = rule(ct, saved, needs, **params) if params else rule(ct, saved, needs)
         if result.__class__ is Tensor or result is None:
@@ -234,9 +240,8 @@ def backward(
                 continue
             cts = pending.pop(node)
             edges = node.edges
-            if leads_to_input is None:
-                needs = tuple([e is not None for e in edges])
-            else:
+            needs = node.needs
+            if leads_to_input is not None:
                 needs = tuple([e is not None and e[0] in leads_to_input for e in edges])
             for edge, need, ct in zip(edges, needs, node.pull_back(cts, needs)):
                 if need and ct is not None:
@@ -257,8 +262,11 @@ def _add(pending: dict[Any, list], queue: list, node: Any, index: int, ct: Tenso
     """One more cotangent of a node's output."""
     known = pending.get(node)
     if known is None:
-        known = pending[node] = [None] * node.outputs
-        known[index] = ct
+        if node.outputs == 1:
+            pending[node] = [ct]
+        else:
+            known = pending[node] = [None] * node.outputs
+            known[index] = ct
         if node.primitive is not None:
             heappush(queue, (-node.id, node))
     else:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import primitive
+from minigrad import primitive, scalar
 from minigrad.devices import cpu, cpu_loops
 
 # Broadcasting
@@ -119,9 +119,19 @@ def test_strided_inputs_need_no_kernel_of_their_own():
     mg.subtract(mg.tensor(x), mg.tensor(y))
     loop = primitive.get("mg::sub")._kernel("cpu")[0]
     kernel = loop._kernel(x.dtype, "vv", False)
-    compiled = len(kernel.body.entry.signatures)
+    compiled = len(kernel.body.compiled().signatures)
     same(mg.subtract(mg.Tensor(x[::-1]), mg.Tensor(y[::-1])).numpy(), x[::-1] - y[::-1])
-    assert len(kernel.body.entry.signatures) == compiled
+    assert len(kernel.body.compiled().signatures) == compiled
+
+
+def test_operands_of_every_dtype_are_told_apart():
+    # What fills is settled at its first call on machine code that takes its arguments' dtypes for granted.
+    loop = cpu_loops.Loop(scalar.select(scalar.variable("c"), scalar.variable("x"), 0), ("c", "x"), typed=1)
+    out, x = np.empty(3, np.float32), np.float32([1, 2, 3])
+    fills = {loop.filling(out, (np.zeros(3, dtype), x)) for dtype in ("bool", "int16")}
+    assert len(fills) == 2
+    assert loop.filling(out, (np.zeros(3, bool), x)) in fills
+    assert loop.filling(out.astype(np.float64), (np.zeros(3, bool), x)) not in fills
 
 
 def test_broadcast_views_as_inputs():

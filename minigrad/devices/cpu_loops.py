@@ -46,17 +46,18 @@ class Loop:
         self.inputs = tuple(inputs)
         self._typed = typed
         self._otherwise = otherwise
-        self._fillings: dict[tuple, Callable] = {}  # by dtype number and shapes
+        self._fillings: dict[tuple, Callable] = {}  # by shapes and dtypes
         self._kernels: dict[tuple[int, str, bool], cpu.Kernel] = {}
 
     def __call__(self, out: np.ndarray, *arrays: np.ndarray) -> None:
         """Fill `out`, which is C-contiguous; the arrays may be strided and broadcast to its shape."""
-        self.filling(out.shape, arrays)(out, *arrays)
+        self.filling(out, arrays)(out, *arrays)
 
-    def filling(self, shape: tuple[int, ...], operands: Sequence[Any]) -> Callable:
-        """What fills an array of this shape from arrays of the operands' shapes and dtypes, called as the loop is."""
-        dtype, shapes = operands[self._typed].dtype, tuple([a.shape for a in operands])
-        key = (dtype.num, shape, *shapes)
+    def filling(self, out: Any, operands: Sequence[Any]) -> Callable:
+        """What fills an array of the shape and dtype of `out` from such as the operands, called as the loop is."""
+        shape, shapes = out.shape, tuple([a.shape for a in operands])
+        dtype = operands[self._typed].dtype
+        key = (shape, out.dtype, *shapes, *[a.dtype for a in operands])
         found = self._fillings.get(key)
         if found is None:
             if len(self._fillings) >= _MOST_SHAPES:
@@ -129,8 +130,14 @@ def _serial(body: cpu.Function, lengths: tuple, operands: int, is_flat: bool) ->
     names = [f"in_{i}" for i in range(operands)]
     flat = ", ".join([f"{name}.ravel()" for name in names])
     source = f"def fill(out, {', '.join(names)}):\n"
-    source += f"    body.entry(0, 1, {'out' if is_flat else 'out.ravel()'}, {'*lengths, ' if lengths else ''}{flat})\n"
-    return cpu.from_source("fill", source, {"body": body, "lengths": lengths})
+    source += f"    entry(0, 1, {'out' if is_flat else 'out.ravel()'}, {'*lengths, ' if lengths else ''}{flat})\n"
+
+    def first(*args: Any) -> None:
+        fill.__globals__["entry"] = entry = body.entry_for(args)  # all calls have arguments of the same types
+        entry(*args)
+
+    fill = cpu.from_source("fill", source, {"entry": first, "lengths": lengths})
+    return fill
 
 
 def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:

@@ -54,6 +54,20 @@ class Function:
                 self._compiled = _compile(self, self._called)
         return self._compiled
 
+    def overload(self, args: tuple) -> Any:
+        """Numba's record of the machine code for arguments of the types of these, compiled if need be."""
+        from numba import typeof
+
+        dispatcher: Any = self.compiled()
+        signature = tuple([typeof(a) for a in args])
+        if signature not in dispatcher.overloads:
+            dispatcher.compile(signature)
+        return dispatcher.overloads[signature]
+
+    def entry_for(self, args: tuple) -> Callable:
+        """What calls go to whose arguments are known to have the types of these: it does not look at them again."""
+        return self.overload(args).entry_point if hasattr(self.compiled(), "overloads") else self.entry
+
     def _enter(self, *args: Any) -> Any:
         with _compile_lock:
             if self.entry == self._enter:

@@ -28,7 +28,7 @@ from minigrad.devices.function import Function, from_source, jit
 from minigrad.devices.intrinsic import Intrinsic, add, ask, emit_call, load, swap, take, wait
 
 # Places in the words; those that threads write to lie on lines of the cache of their own.
-_STATE, _LEFT, _SLEEPING, _ROOM = 0, 16, 32, 48
+_STATE, _LEFT, _SLEEPING, ROOM = 0, 16, 32, 48
 _TASK, _CONTEXT, _FAILED, _HELPERS, _READ, _WRITE, _YIELD, _IN, _OUT = range(64, 73)
 _BYTES = 80  # of what goes through the pipe that sleeping threads read
 _OPEN, _ONE, _INSIDE, _JOB = 1, 2, (1 << 20) - 2, 1 << 20  # the state: open or not, threads inside, number of the job
@@ -130,9 +130,9 @@ def share(words, task, context, chunks):
 
 @jit
 def _work(words, entered):
-    chunk, room = _next(words, entered), words.ctypes.data + 8 * _ROOM
+    chunk, room = _next(words, entered), words.ctypes.data + 8 * ROOM
     while chunk >= 0:
-        if _run(words[_TASK], room, room, words[_CONTEXT], chunk):
+        if run_task(words[_TASK], room, room, words[_CONTEXT], chunk):
             take(words, _FAILED, 1)
         chunk = _next(words, entered)
 
@@ -194,7 +194,7 @@ def _transfer_python(address, file, start, size):
 
 
 _serve = Function(_serve_forever, called=True)
-_run = Intrinsic(_run_python, "int32", emit_call)
+run_task = Intrinsic(_run_python, "int32", emit_call)
 _transfer = Intrinsic(_transfer_python, "int64", emit_call)
 
 

@@ -38,8 +38,8 @@ class _Call:
         self.cotangents = {k: _random(rng, self.outputs[k]) for k in self.from_outputs}
         self.tangents = {i: _random(rng, self.inputs[i]) for i in self.wrt}
         shapes = tuple(None if t is None else t.shape for t in self.inputs)
-        saved = [self.inputs[i] if is_input else self.outputs[i]._data for is_input, i in p.vjp_sources]
-        self.node = Node(p, self.params, (), len(self.outputs), p.vjp_record(*saved, shapes), ())
+        saved = p.kept((*self.inputs, *[y._data for y in self.outputs], shapes))
+        self.node = Node(p, self.params, (), (), len(self.outputs), saved, ())
 
     def free(self, i: int) -> bool:
         return self.p.input_name(i) not in self.p.frozen

@@ -2,17 +2,17 @@
 
 Called from Python, a compiled kernel spends more time on taking ten arrays apart than on a hundred elements. Under
 `jit` the arrays stay where they are, so what a kernel is called with is packed beforehand: addresses, lengths and
-numbers in words of 64 bits. For each kernel there is a thunk, machine code that unpacks such a block and makes the
-call by Numba's own convention; a loop in machine code goes from block to block. The kernels' code is used as it is,
-which keeps every bit, and what has to be compiled does not depend on how many calls there are.
+numbers in words of 64 bits. A thunk, machine code, reads such a block and makes the call of one chunk by Numba's own
+convention; all kernels that take so many words share one. A loop in machine code goes from block to block, and has
+threads share the chunks of large ones. The kernels' code is used as it is, which keeps every bit, and what has to be
+compiled depends neither on how many calls there are nor on what the kernels do.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from minigrad.jit.exchange import Exchange, address
 
 Word = tuple[int, np.ndarray | None]  # a word that a thunk reads, and the array whose address it is
 _numbers = itertools.count()
-_thunks: dict[_Kept, tuple[int, Any]] = {}  # of kernels: the address, and the library that it is in
+_thunks: dict[Any, tuple[int, Any]] = {}  # by what kernels are called with: the address, and the library that it is in
 
 
 class Segment:
@@ -39,24 +39,27 @@ class Segment:
     def __init__(self, calls: Sequence[Compiled], exchange: Exchange | None = None):
         self.calls = tuple(calls)
         self._exchange = exchange or Exchange()
-        targets = [_target(call) for call in self.calls]
+        records = [_record(call) for call in self.calls]
         words: list[int] = []
         begins = []
         self.places: list[tuple[int, int, int]] = []
-        for call, target in zip(self.calls, targets):
+        for call, record in zip(self.calls, records):
             begins.append(8 * len(words))
-            for word, a in _packed(call, target):
+            for word, a in _packed(call, record):
                 found = self._exchange.find(a)
                 if found is not None:
                     self.places.append((len(words), *found))
                 words.append(word)
         blocks = np.array(words, np.int64)
         self.words = blocks.data
-        self._blocks = [address(blocks) + begin for begin in begins]
-        self._run = _runner()
-        self._serial = self._table(targets)
-        self._parallel: np.ndarray | None = None  # made when it is first needed, which may be never
-        self.entry: Callable[[], int] = partial(self._run, address(self._serial), len(self.calls))
+        thunks = _thunks_of(records)
+        rows = [
+            (thunk, address(blocks) + begin, call.chunks, _is_large(call))
+            for thunk, begin, call in zip(thunks, begins, self.calls)
+        ]
+        self._table = np.array(rows, np.int64).reshape(-1, 4)
+        self._run = _run.entry_for((threads.WORDS, self._table, False))
+        self.entry: Callable[[], int] = partial(self._run, threads.WORDS, self._table, False)
         if any(map(_is_large, self.calls)):
             self.entry = self._in_parallel
 
@@ -66,20 +69,13 @@ class Segment:
             self.fail(failed)
 
     def _in_parallel(self) -> int:
-        """`entry` with parallel forms where they may run."""
+        """`entry` with chunks shared out among threads where there are many."""
         if not threads.enter():
-            return self._run(address(self._serial), len(self.calls))
+            return self._run(threads.WORDS, self._table, False)
         try:
-            if self._parallel is None:
-                self._parallel = self._table([_target(call, _is_large(call)) for call in self.calls])
-            return self._run(address(self._parallel), len(self.calls))
+            return self._run(threads.WORDS, self._table, True)
         finally:
             threads.leave()
-
-    def _table(self, targets: Sequence[_Kept]) -> np.ndarray:
-        """What the runner reads: for each call the address of its thunk and of its block."""
-        _compile_thunks(targets)
-        return np.array([(_thunks[target][0], block) for target, block in zip(targets, self._blocks)], np.int64)
 
     def fail(self, number: int, now: Sequence[np.ndarray] = ()) -> None:
         """Make a call that failed again from Python, which raises its error; `now` are the exchanged arrays.
@@ -89,7 +85,7 @@ class Segment:
         while number:
             call = self.calls[number - 1]
             call.kernel(call.chunks, call.work, *[self._exchange.present(a, now) for a in call.args])
-            failed = self._run(address(self._serial[number:]), len(self.calls) - number)
+            failed = self._run(threads.WORDS, self._table[number:], False)
             number = number + failed if failed else 0
 
 
@@ -111,58 +107,48 @@ def _is_plain(call: Compiled) -> bool:
     return all(isinstance(a, kinds) for a in call.args)
 
 
-def _target(call: Compiled, parallel: bool = False) -> _Kept:
-    """What a thunk is made for: Numba's record of the machine code for these arguments."""
-    from numba import typeof
-
-    dispatcher: Any = call.kernel.body.compiled()
-    signature = tuple([typeof(a) for a in (0, *call.args)])
-    if signature not in dispatcher.overloads:
-        dispatcher.compile(signature)
-    return _Kept(dispatcher.overloads[signature], parallel)
+def _record(call: Compiled) -> Any:
+    """Numba's record of the machine code for a call."""
+    return call.kernel.body.overload((0, *call.args))
 
 
-class _Kept:
-    """Numba's record of a kernel, equal to nothing but another look at the same one.
-
-    Attributes:
-        record: of one chunk's work.
-        parallel: whether chunks are shared out among threads.
-    """
-
-    __slots__ = ("parallel", "record")
-
-    def __init__(self, record: Any, parallel: bool):
-        self.record = record
-        self.parallel = parallel
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Kept):
-            return False
-        return self.record.library is other.record.library and self.parallel == other.parallel
-
-    def __hash__(self) -> int:
-        return id(self.record.library)
+# What a segment's Python calls
 
 
-# Blocks: the number of chunks, then the words of each argument
+def _run_calls(words, table, shared):
+    """Make the calls of a table; returns 0, or the number of the one that failed."""
+    room = words.ctypes.data + 8 * ROOM
+    for row in range(table.shape[0]):
+        thunk, block, chunks, is_large = table[row, 0], table[row, 1], table[row, 2], table[row, 3]
+        if shared and is_large:
+            if share(words, thunk, block, chunks):
+                return row + 1
+        else:
+            for chunk in range(chunks):
+                if run_task(thunk, room, room, block, chunk):
+                    return row + 1
+    return 0
 
 
-def _packed(call: Compiled, target: _Kept) -> list[Word]:
-    """The words of a call."""
-    words: list[Word] = [(call.chunks, None)]
-    for kind, value in zip(target.record.fndesc.argtypes[1:], call.args):
+share, run_task, ROOM = threads.share, threads.run_task, threads.ROOM
+_run = cpu.Function(_run_calls, called=True)
+
+
+# Blocks: the address of the kernel, then the words of each argument
+
+
+def _packed(call: Compiled, record: Any) -> list[Word]:
+    """The words of a call: Numba takes an array apart into its members, in an order that it knows."""
+    words: list[Word] = [(record.library.get_pointer_to_function(record.fndesc.llvm_func_name), None)]
+    for kind, value in zip(record.signature.args[1:], call.args):
         if isinstance(value, np.ndarray):
-            start, *rest = _words_of(value)
-            words += [(start, value), *[(n, None) for n in rest]]
-        elif value is not None:
-            words.append((_word(kind, value), None))
+            members = {"nitems": [value.size], "itemsize": [value.itemsize], "shape": value.shape}
+            members["strides"] = value.strides
+            for name in record.target_context.data_model_manager[kind]._fields:
+                words += [(address(value), value)] if name == "data" else [(n, None) for n in members.get(name, (0,))]
+        else:
+            words.append((0 if value is None else _word(kind, value), None))
     return words
-
-
-def _words_of(a: np.ndarray) -> list[int]:
-    """The words of an array."""
-    return [address(a), a.size, *a.shape, *a.strides]
 
 
 def _word(kind: Any, value: Any) -> int:
@@ -177,206 +163,65 @@ def _word(kind: Any, value: Any) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-class _Reader:
-    """Takes words from a block, in machine code."""
-
-    def __init__(self, builder: Any, block: Any):
-        self.block = block
-        self._builder = builder
-        self._at = 0
-
-    def word(self) -> Any:
-        from llvmlite import ir
-
-        place = self._builder.gep(self.block, [ir.Constant(ir.IntType(64), self._at)])
-        self._at += 1
-        return self._builder.load(place)
-
-    def number(self, kind: Any) -> Any:
-        """A word as a value of an LLVM type."""
-        from llvmlite import ir
-
-        word, builder = self.word(), self._builder
-        if isinstance(kind, ir.DoubleType):
-            return builder.bitcast(word, kind)
-        if isinstance(kind, ir.FloatType):
-            return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
-        if isinstance(kind, ir.PointerType):
-            return builder.inttoptr(word, kind)
-        return word if kind.width == 64 else builder.trunc(word, kind)
+# Thunks, which are tasks as `threads` has them: the context is the block
 
 
-class _Constants(_Reader):
-    """Takes words that are known when the code is made."""
-
-    def __init__(self, builder: Any, words: Sequence[int]):
-        super().__init__(builder, None)
-        self._words = words
-
-    def word(self) -> Any:
-        from llvmlite import ir
-
-        self._at += 1
-        return ir.Constant(ir.IntType(64), self._words[self._at - 1])
+def _thunks_of(records: Sequence[Any]) -> list[int]:
+    """The addresses of the thunks for kernels with these records."""
+    kinds = [_flat(record) for record in records]
+    missing = [k for k in dict.fromkeys(kinds) if k not in _thunks]
+    if missing:
+        _compile_thunks(missing)
+    return [_thunks[k][0] for k in kinds]
 
 
-# Thunks
-
-
-def _compile_thunks(targets: Sequence[_Kept]) -> None:
-    """Make those that are not there yet, all in one module."""
-    missing = [t for t in dict.fromkeys(targets) if t not in _thunks]
-    if not missing:
-        return
+def _flat(record: Any) -> tuple:
+    """What a kernel is called with, as LLVM's types, once arguments are taken apart. Addresses pass as integers do."""
     from llvmlite import ir
+
+    signature = record.signature
+    kind = record.target_context.call_conv.get_function_type(signature.return_type, signature.args)
+    return tuple([ir.IntType(64) if isinstance(t, ir.PointerType) else t for t in kind.args])
+
+
+def _compile_thunks(kinds: Sequence[tuple]) -> None:
+    """Make thunks, all in one module."""
     from numba.core.compiler_lock import global_compiler_lock
-
-    with global_compiler_lock:
-        module, library = _new_module()
-        word = ir.IntType(32)
-        kind = ir.FunctionType(word, [ir.IntType(64).as_pointer()])
-        for i, target in enumerate(missing):
-            function = ir.Function(module, kind, name=f"{module.name}_{i}")
-            builder = ir.IRBuilder(function.append_basic_block("entry"))
-            _emit(builder, _Reader(builder, function.args[0]), target)
-            builder.ret(ir.Constant(word, 0))
-        library.add_ir_module(module)
-        library.finalize()
-        for i, target in enumerate(missing):
-            _thunks[target] = library.get_pointer_to_function(f"{module.name}_{i}"), library
-
-
-def _emit(builder: Any, reader: _Reader, target: _Kept) -> None:
-    """Code that has the kernel do all chunks; returns 1 if it fails."""
-    from numba.core import cgutils
-
-    chunks = reader.word()
-    if target.parallel:
-        _emit_shared(builder, reader.block, chunks, target.record)
-        return
-    values = _arguments(builder, reader, target.record)
-    with cgutils.for_range(builder, chunks) as loop:
-        _emit_chunk(builder, target.record, loop.index, values)
-
-
-def _emit_shared(builder: Any, block: Any, chunks: Any, record: Any) -> None:
-    """Code that has chunks shared out: a task whose context is the block."""
-    from llvmlite import ir
-    from numba.core import cgutils, types
-
-    context, word = record.target_context, ir.IntType(64)
-    kind = context.call_conv.get_function_type(types.none, (types.int64, types.int64))
-    task = ir.Function(builder.module, kind, name=f"{builder.function.name}_task")
-    inner = ir.IRBuilder(task.append_basic_block("entry"))
-    start, chunk = task.args[2:]
-    reader = _Reader(inner, inner.inttoptr(start, word.as_pointer()))
-    reader.word()
-    _emit_chunk(inner, record, chunk, _arguments(inner, reader, record))
-    inner.ret(ir.Constant(ir.IntType(32), 0))
-    share = _share()
-    words = _argument(context, builder, _Constants(builder, _words_of(threads.WORDS)), types.int64[::1])
-    given = [words, builder.ptrtoint(task, word), builder.ptrtoint(block, word), chunks]
-    _, failed = context.call_conv.call_function(
-        builder, _entry(builder, share), share.fndesc.restype, share.fndesc.argtypes, given
-    )
-    with cgutils.if_unlikely(builder, builder.icmp_signed("!=", failed, ir.Constant(word, 0))):
-        builder.ret(ir.Constant(ir.IntType(32), 1))
-
-
-def _emit_chunk(builder: Any, record: Any, chunk: Any, values: list) -> None:
-    """A call of the kernel on one chunk; a failure ends the function with 1."""
-    from llvmlite import ir
-    from numba.core import cgutils
-
-    restype, argtypes = record.fndesc.restype, record.fndesc.argtypes
-    convention = record.target_context.call_conv
-    status, _ = convention.call_function(builder, _entry(builder, record), restype, argtypes, [chunk, *values])
-    with cgutils.if_unlikely(builder, status.is_error):
-        builder.ret(ir.Constant(ir.IntType(32), 1))
-
-
-def _entry(builder: Any, record: Any) -> Any:
-    """The machine code of a function that Numba has compiled, by its address."""
-    from llvmlite import ir
-
-    description = record.fndesc
-    kind = record.target_context.call_conv.get_function_type(description.restype, description.argtypes)
-    address = record.library.get_pointer_to_function(description.llvm_func_name)
-    return builder.inttoptr(ir.Constant(ir.IntType(64), address), kind.as_pointer())
-
-
-@lru_cache(maxsize=1)
-def _share() -> Any:
-    """Numba's record of `threads.share`."""
-    from numba import types
-
-    dispatcher: Any = threads.share.compiled()
-    signature = (types.int64[::1], types.int64, types.int64, types.int64)
-    dispatcher.compile(signature)
-    return dispatcher.overloads[signature]
-
-
-def _arguments(builder: Any, reader: _Reader, record: Any) -> list:
-    """The values of all arguments but the first, the chunk."""
-    return [_argument(record.target_context, builder, reader, t) for t in record.fndesc.argtypes[1:]]
-
-
-def _argument(context: Any, builder: Any, reader: _Reader, kind: Any) -> Any:
-    """A value of a Numba type, read from the block."""
-    from llvmlite import ir
-    from numba.core import types
-
-    if kind == types.none:
-        return context.get_dummy_value()
-    if not isinstance(kind, types.Array):
-        return reader.number(context.get_value_type(kind))
-    model = context.data_model_manager[kind]  # Numba knows the order of an array's members
-    made = {name: context.get_value_type(model.get_type(name)) for name in model._fields}
-    found: dict[str, Any] = {"data": reader.number(made["data"]), "nitems": reader.word()}
-    for name in ("shape", "strides"):
-        found[name] = ir.Constant(made[name], ir.Undefined)
-        for axis in range(kind.ndim):
-            found[name] = builder.insert_value(found[name], reader.word(), axis)
-    found["itemsize"] = ir.Constant(made["itemsize"], np.dtype(str(kind.dtype)).itemsize)
-    array = ir.Constant(context.get_value_type(kind), ir.Undefined)
-    for i, name in enumerate(model._fields):
-        member = found.get(name)
-        array = builder.insert_value(array, ir.Constant(made[name], None) if member is None else member, i)
-    return array
-
-
-@lru_cache(maxsize=1)
-def _runner() -> Callable:
-    """The loop over a table of thunks and blocks: returns 0, or the number of the row that failed."""
-    from llvmlite import ir
-    from numba.core import cgutils
-    from numba.core.compiler_lock import global_compiler_lock
-
-    with global_compiler_lock:
-        module, library = _new_module()
-        word, long = ir.IntType(32), ir.IntType(64)
-        function = ir.Function(module, ir.FunctionType(word, [long.as_pointer(), long]), name=module.name)
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        thunk = ir.FunctionType(word, [long.as_pointer()]).as_pointer()
-        with cgutils.for_range(builder, function.args[1]) as loop:
-            row = builder.gep(function.args[0], [builder.shl(loop.index, ir.Constant(long, 1))])
-            target = builder.inttoptr(builder.load(row), thunk)
-            block = builder.load(builder.gep(row, [ir.Constant(long, 1)]))
-            failed = builder.call(target, [builder.inttoptr(block, long.as_pointer())])
-            with cgutils.if_unlikely(builder, builder.icmp_signed("!=", failed, ir.Constant(word, 0))):
-                builder.ret(builder.trunc(builder.add(loop.index, ir.Constant(long, 1)), word))
-        builder.ret(ir.Constant(word, 0))
-        library.add_ir_module(module)
-        library.finalize()
-        entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int64, ctypes.c_int64)(
-            library.get_pointer_to_function(module.name)
-        )
-    entry.library = library  # type: ignore[attr-defined]  # the code lives as long as this does
-    return entry
-
-
-def _new_module() -> tuple[Any, Any]:
     from numba.core.registry import cpu_target
 
-    library = cpu_target.target_context.codegen().create_library(f"minigrad_native_{next(_numbers)}")
-    return library.create_ir_module(library.name), library
+    with global_compiler_lock:
+        library = cpu_target.target_context.codegen().create_library(f"minigrad_native_{next(_numbers)}")
+        module = library.create_ir_module(library.name)
+        names = [f"{module.name}_{i}" for i in range(len(kinds))]
+        for name, given in zip(names, kinds):
+            _emit_thunk(module, name, given)
+        library.add_ir_module(module)
+        library.finalize()
+        for name, given in zip(names, kinds):
+            _thunks[given] = library.get_pointer_to_function(name), library
+
+
+def _emit_thunk(module: Any, name: str, given: tuple) -> None:
+    """Code that has a kernel do one chunk, and returns what it does: 0, unless it fails."""
+    from llvmlite import ir
+
+    status, long = ir.IntType(32), ir.IntType(64)
+    function = ir.Function(module, ir.FunctionType(status, [long] * 4), name=name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    result, error, block, chunk = function.args
+    place = builder.inttoptr(block, long.as_pointer())
+    code, *words = [builder.load(builder.gep(place, [ir.Constant(long, i)])) for i in range(len(given) - 2)]
+    kernel = builder.inttoptr(code, ir.FunctionType(status, given).as_pointer())
+    values = [_value(builder, word, kind) for word, kind in zip(words, given[3:])]
+    builder.ret(builder.call(kernel, [result, error, chunk, *values]))
+
+
+def _value(builder: Any, word: Any, kind: Any) -> Any:
+    """A word as a value of an LLVM type."""
+    from llvmlite import ir
+
+    if isinstance(kind, ir.DoubleType):
+        return builder.bitcast(word, kind)
+    if isinstance(kind, ir.FloatType):
+        return builder.bitcast(builder.trunc(word, ir.IntType(32)), kind)
+    return word if kind.width == 64 else builder.trunc(word, kind)

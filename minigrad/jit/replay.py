@@ -216,7 +216,7 @@ def _how(step: Any) -> str:
 class _Closed:
     """The place on the tape of a result whose tape was not kept: backward says so rather than finding no gradient."""
 
-    __slots__ = ("edges", "id", "name")
+    __slots__ = ("edges", "id", "name", "needs")
     primitive = "jit"
     outputs = 1
     freed = False
@@ -225,6 +225,7 @@ class _Closed:
         self.id = next_id()
         self.name = name
         self.edges = edges
+        self.needs = (True,) * len(edges)
 
     def pull_back(self, cotangents: list, needs: tuple[bool, ...]) -> Any:
         raise GradientError(

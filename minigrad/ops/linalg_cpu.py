@@ -110,6 +110,22 @@ def descend(chunk, chunks, param, x, y, form, table, lr, weight_decay):
     release(table)
 
 
+@cpu.chunked
+def descend_with_momentum(chunk, chunks, param, velocity, x, y, form, table, lr, momentum, weight_decay):
+    """velocity ← momentum·velocity − lr·(x·y + weight_decay·param), then param ← param + velocity, as `descend`."""
+    kind = param.dtype.type
+    step, keep, decay, n = kind(-lr[0]), kind(momentum), kind(lr[0] * weight_decay), form[COLUMNS]
+    hold(table)
+    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
+        at, _, height, width = multiply_block(block, velocity, x, y, form, table, step, keep)
+        for row in range(height):
+            p, v = param[at + row * n : at + row * n + width], velocity[at + row * n : at + row * n + width]
+            for i in range(width):
+                v[i] -= decay * p[i]
+                p[i] += v[i]
+    release(table)
+
+
 @cpu.jit
 def multiply_block(block, out, x, y, form, table, alpha, beta):
     """One block of out ← alpha·x·y + beta·out. Returns where it begins, in `out` and in its rows; rows and columns."""

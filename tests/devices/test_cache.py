@@ -367,8 +367,8 @@ import sys, numpy as np, minigrad as mg
 a = mg.tensor(np.arange(6, dtype="float64").reshape(2, 3))
 print(((a * 0.125 + a) * 0.5).numpy().sum(), flush=True)
 import minigrad.devices.cpu_loops as loops
-used = [k.body.entry for k in loops._shared.values() if hasattr(k.body.entry, "stats")]
-print(sum(sum(entry.stats.cache_hits.values()) for entry in used))
+used = [k.body.compiled() for k in loops._shared.values()]
+print(sum(sum(kernel.stats.cache_hits.values()) for kernel in used))
 """
 
 

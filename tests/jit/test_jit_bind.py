@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minigrad import primitive
 from minigrad.devices import cpu
 from minigrad.devices import threads as team
 from minigrad.errors import ArgumentError
@@ -200,9 +201,9 @@ def test_large_calls_run_in_parallel_forms_with_the_same_bits(monkeypatch, threa
     x = np.arange(1000.0)
     outs = [np.zeros_like(x) for _ in range(3)]
     calls = [Compiled(kernel, 4, work, (4, out, x)) for work, out in zip((0, 1 << 20, 1 << 20), outs)]
-    segment = Segment(calls)
+    segment, before = Segment(calls), team.WORDS[team._STATE] // team._JOB
     segment()
-    assert (segment._parallel is None) == (threads == 1)
+    assert team.WORDS[team._STATE] // team._JOB - before == (2 if threads > 1 else 0)  # jobs that the team got
     for out in outs:
         np.testing.assert_array_equal(out, x / 2 + np.arange(1000) // 250)
     assert not team._one.locked()
@@ -210,6 +211,20 @@ def test_large_calls_run_in_parallel_forms_with_the_same_bits(monkeypatch, threa
         outs[1].fill(0)
         segment()
     np.testing.assert_array_equal(outs[1], outs[0])
+
+
+def test_kernels_of_one_signature_share_a_thunk():
+    x, outs = np.linspace(-1, 1, 9), [np.empty(9) for _ in range(2)]
+    steps = [
+        bind(primitive.get(f"mg::{name}")._kernel("cpu").function, out, [x], {})
+        for name, out in zip(("exp", "sin"), outs)
+    ]
+    segment = Segment([step for (step,) in steps])
+    segment()
+    np.testing.assert_allclose(outs, [np.exp(x), np.sin(x)], rtol=1e-14)
+    (thunks, blocks, _, _) = segment._table.T
+    assert thunks[0] == thunks[1]
+    assert blocks[0] != blocks[1]
 
 
 def test_products_are_native():

@@ -42,7 +42,7 @@ def test_the_bits_are_those_of_the_order_as_written(kind):
 
 def test_gradients_do_not_wait_for_each_other():
     model = dense([256] * 8)
-    step = mg.jit(training_step(model, mg.optim.SGD(0.1, momentum=0.9)))
+    step = mg.jit(training_step(model, mg.optim.SGD(0.1, momentum=0.9, nesterov=True)))
     x, labels = mg.tensor(np.ones((2, 4), np.float32)), mg.tensor(np.zeros(2, np.int64))
     for _ in range(3):
         step(x, labels)

@@ -97,7 +97,7 @@ def test_nothing_of_the_size_of_the_input_is_saved():
     x = mg.tensor(np.ones(1000), requires_grad=True)
     saved = mg.dropout(x, 0.5)._node.saved
     assert sum(t.size for t in saved if isinstance(t, Tensor)) == 2
-    assert saved.shapes == ((1000,), (2,))
+    assert saved[-1] == ((1000,), (2,))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
