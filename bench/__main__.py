@@ -25,6 +25,9 @@ PEERS = ("torch", "torch.compile", "jax")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
+_INTERRUPTED = 130  # the exit status that shells give for Ctrl-C
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     names = sorted(m.name for m in pkgutil.iter_modules(suites.__path__))
@@ -81,7 +84,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmarks; the exit status is 1 if a process failed."""
+    """Run the benchmarks; the exit status is 1 if a process failed, 130 after Ctrl-C, which keeps what is done."""
     from tqdm import tqdm
 
     def progress(iterable, **bar):
@@ -112,9 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(report.table(name, results[name]), end="\n\n", flush=True)
         if options.save:
             report.write(RESULTS / f"{name}.json", {name: results[name]}, recorded)
+        if results[name].get("interrupted"):
+            print("interrupted: the other cases were not measured", file=sys.stderr)
+            break
     if options.out:
         report.write(options.out, results, recorded)
     failed = any("error" in m for r in results.values() for row in r["rows"] for m in row["peers"].values())
+    if any(r.get("interrupted") for r in results.values()):
+        return _INTERRUPTED
     return int(failed or any(p["status"] == "failed" for r in results.values() for p in r["peers"].values()))
 
 

@@ -35,6 +35,8 @@ def run(
 ) -> dict[str, Any]:
     """Measure the suite in `module` with `ours` and the peers, and return its rows and what became of the peers.
 
+    Ctrl-C ends it with the rows that are done, and with ``interrupted`` in the result.
+
     Args:
         pythons: a peer's interpreter, where it is not this one.
         rounds: of each case; the number of a peer is the median over the rounds.
@@ -47,16 +49,21 @@ def run(
     seconds = _SECONDS_QUICK if quick else _SECONDS
     names = [ours, *[p for p in peers if p != ours]]
     with _processes(module, names, pythons or {}, quick, threads) as processes, _caches() as caches:
-        rows = []
+        rows: list[dict] = []
+        interrupted = False
         chosen = [(i, case) for i, case in enumerate(suite.cases(quick)) if only in case.name]
-        for i, case in progress(chosen, desc=module.rpartition(".")[2], unit="case"):
-            if case.commands:
-                measured = _in_fresh_processes(case, processes, case.repeat or rounds, caches)
-            else:
-                measured = _in_turns(i, processes, rounds, seconds, lowest)
-            rows.append(_row(case, measured, ours))
+        try:
+            for i, case in progress(chosen, desc=module.rpartition(".")[2], unit="case"):
+                if case.commands:
+                    measured = _in_fresh_processes(case, processes, case.repeat or rounds, caches)
+                else:
+                    measured = _in_turns(i, processes, rounds, seconds, lowest)
+                rows.append(_row(case, measured, ours))
+        except KeyboardInterrupt:
+            interrupted = True
         states = {p.name: {"status": p.status, "why": p.why, "python": p.python, **p.versions} for p in processes}
-    return {"title": suite.TITLE, "load": load, "peers": states, "rows": rows, "summary": summary(rows)}
+    result = {"title": suite.TITLE, "load": load, "peers": states, "rows": rows, "summary": summary(rows)}
+    return {**result, "interrupted": True} if interrupted else result
 
 
 def summary(rows: Sequence[dict]) -> dict[str, Any]:

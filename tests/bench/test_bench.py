@@ -104,6 +104,28 @@ def test_some_rows_alone(made_up, result):
     assert found["rows"][0]["peers"]["faketheirs"]["check"] == row(result, names[1])["peers"]["faketheirs"]["check"]
 
 
+def test_interrupting_keeps_the_rows_that_are_done(made_up, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def progress(cases, **bar):
+        for case in cases:
+            if len(seen) == 2:
+                raise KeyboardInterrupt
+            seen.append(case)
+            yield case
+
+    found = compare.run(made_up, ["faketheirs"], rounds=1, ours="fakeours", progress=progress)
+    assert [r["case"] for r in found["rows"]] == ["plain", "slower"]
+    assert found["interrupted"]
+    assert found["summary"]["worst"]["case"] == "slower"
+    monkeypatch.setattr(compare, "run", lambda *args, **options: found)
+    assert command.main(["engine", "memory", "--out", str(tmp_path / "out.json")]) == 130
+    written = json.loads((tmp_path / "out.json").read_text())["benchmarks"]
+    assert list(written) == ["engine"]
+    assert len(written["engine"]["rows"]) == 2
+    assert "the other cases were not measured" in capsys.readouterr().err
+
+
 def test_summary(result):
     ratios = [r["ratio"] for r in result["rows"] if r["ratio"] is not None]
     assert [r["case"] for r in result["rows"] if r["ratio"] is None] == ["raises", "broken", "dies", "after"]
