@@ -10,6 +10,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+_LONGEST = 200  # characters of an error in a file
 BUSY = 0.75  # processes ready to run for each core, before the benchmark begins, that spoil its numbers
 
 
@@ -42,11 +43,27 @@ def write(path: Path, results: dict[str, dict[str, Any]], options: dict[str, Any
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "machine": machine(),
         "options": options,
-        "benchmarks": results,
+        "benchmarks": {
+            name: {**result, "rows": list(map(_with_brief_errors, result["rows"]))} for name, result in results.items()
+        },
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_spelled(content), indent=1, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _with_brief_errors(row: dict[str, Any]) -> dict[str, Any]:
+    """A row in which errors are told without their tracebacks, whose paths are those of one machine."""
+    peers = {
+        name: {**m, "error": _last_words(m["error"])} if "error" in m else m for name, m in row.get("peers", {}).items()
+    }
+    return {**row, "peers": peers} if peers else row
+
+
+def _last_words(error: str) -> str:
+    lines = error.strip().splitlines()
+    behind = max((i for i, line in enumerate(lines) if line.startswith((" ", "Traceback"))), default=-1) + 1
+    return " ".join(" ".join(lines[behind:]).split())[:_LONGEST]
 
 
 def load() -> float:

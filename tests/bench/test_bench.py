@@ -208,7 +208,13 @@ def test_table(result):
 def test_json(result, tmp_path):
     report.write(tmp_path / "deep" / "made-up.json", {"made-up": result}, {"repeat": 2})
     read = json.loads((tmp_path / "deep" / "made-up.json").read_text())
-    assert read["benchmarks"]["made-up"] == result
+    written = read["benchmarks"]["made-up"]
+    assert {**written, "rows": []} == {**result, "rows": []}
+    errors = [m.pop("error") for found in written["rows"] for m in found["peers"].values() if "error" in m]
+    assert errors[0] == "ValueError: the shape does not please"  # and no traceback, with paths of this machine
+    assert "no luck" in errors[1]
+    assert not any("File" in error or "\n" in error for error in errors)
+    assert row(written, "plain") == row(result, "plain")
     assert read["options"] == {"repeat": 2}
     assert read["machine"]["cores"] >= 1
     assert read["machine"]["cpu"]
