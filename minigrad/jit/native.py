@@ -11,6 +11,7 @@ compiled depends neither on how many calls there are nor on what the kernels do.
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from minigrad.devices import cpu, threads
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.exchange import Exchange, address
 
+_OWNERS = ("meminfo", "parent")  # members of an array, for Numba
 Word = tuple[int, np.ndarray | None]  # a word that a thunk reads, and the array whose address it is
 _numbers = itertools.count()
 _thunks: dict[Any, tuple[int, Any]] = {}  # by what kernels are called with: the address, and the library that it is in
@@ -40,7 +42,7 @@ class Segment:
         self.calls = tuple(calls)
         self._exchange = exchange or Exchange()
         records = [_record(call) for call in self.calls]
-        words: list[int] = []
+        words = array("q")
         begins = []
         self.places: list[tuple[int, int, int]] = []
         for call, record in zip(self.calls, records):
@@ -50,7 +52,7 @@ class Segment:
                 if found is not None:
                     self.places.append((len(words), *found))
                 words.append(word)
-        blocks = np.array(words, np.int64)
+        blocks = np.array(words)
         self.words = blocks.data
         thunks = _thunks_of(records)
         rows = [
@@ -144,7 +146,7 @@ def _packed(call: Compiled, record: Any) -> list[Word]:
         if isinstance(value, np.ndarray):
             members = {"nitems": [value.size], "itemsize": [value.itemsize], "shape": value.shape}
             members["strides"] = value.strides
-            for name in record.target_context.data_model_manager[kind]._fields:
+            for name in [n for n in record.target_context.data_model_manager[kind]._fields if n not in _OWNERS]:
                 words += [(address(value), value)] if name == "data" else [(n, None) for n in members.get(name, (0,))]
         else:
             words.append((0 if value is None else _word(kind, value), None))
@@ -176,12 +178,29 @@ def _thunks_of(records: Sequence[Any]) -> list[int]:
 
 
 def _flat(record: Any) -> tuple:
-    """What a kernel is called with, as LLVM's types, once arguments are taken apart. Addresses pass as integers do."""
-    from llvmlite import ir
+    """What a kernel is called with, as LLVM's types, once arguments are taken apart. Addresses pass as integers do.
 
-    signature = record.signature
+    None stands for the objects that own arrays' memory, of which compiled kernels are told nothing: they have no word.
+    """
+    from llvmlite import ir
+    from numba.core import types
+
+    signature, models = record.signature, record.target_context.data_model_manager
     kind = record.target_context.call_conv.get_function_type(signature.return_type, signature.args)
-    return tuple([ir.IntType(64) if isinstance(t, ir.PointerType) else t for t in kind.args])
+    flat: list[Any] = [ir.IntType(64) if isinstance(t, ir.PointerType) else t for t in kind.args]
+    at = len(flat) - sum(_members(models, t) for t in signature.args)
+    for t in signature.args:
+        if isinstance(t, types.Array):
+            for i, name in enumerate(models[t]._fields):
+                if name in _OWNERS:
+                    flat[at + i] = None
+        at += _members(models, t)
+    return tuple(flat)
+
+
+def _members(models: Any, kind: Any) -> int:
+    """How many values an argument is once it is taken apart."""
+    return len(models[kind]._fields) - 2 + 2 * kind.ndim if hasattr(kind, "ndim") else 1
 
 
 def _compile_thunks(kinds: Sequence[tuple]) -> None:
@@ -210,9 +229,11 @@ def _emit_thunk(module: Any, name: str, given: tuple) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     result, error, block, chunk = function.args
     place = builder.inttoptr(block, long.as_pointer())
-    code, *words = [builder.load(builder.gep(place, [ir.Constant(long, i)])) for i in range(len(given) - 2)]
-    kernel = builder.inttoptr(code, ir.FunctionType(status, given).as_pointer())
-    values = [_value(builder, word, kind) for word, kind in zip(words, given[3:])]
+    told = [kind for kind in given[3:] if kind is not None]
+    code, *words = [builder.load(builder.gep(place, [ir.Constant(long, i)])) for i in range(len(told) + 1)]
+    kernel = builder.inttoptr(code, ir.FunctionType(status, [kind or long for kind in given]).as_pointer())
+    left = iter([_value(builder, word, kind) for word, kind in zip(words, told)])
+    values = [ir.Constant(long, 0) if kind is None else next(left) for kind in given[3:]]
     builder.ret(builder.call(kernel, [result, error, chunk, *values]))
 
 
