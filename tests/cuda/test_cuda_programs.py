@@ -86,12 +86,13 @@ def test_temporaries_and_constants_stay_alive(fake):
         fake.launches.clear()
         x.sum()
         assert len(fake.launches) == 2
-    empty = mg.tensor(np.zeros((0, 3), np.float32), device="cuda")
-    empty.sum(0)
+    thin, flat = (mg.tensor(np.zeros(shape, np.float32), device="cuda") for shape in ((2, 0), (0, 3)))
+    thin @ flat
+    assert len(driver.get().state.constants) == 1
     driver.get().state.constants.clear()
     gc.collect()
     cuda.current(0).pool.release()
-    empty.sum(0)
+    thin @ flat  # of which the driver sees to it that the number is still there
     assert len(fake.launches) == 4
 
 
