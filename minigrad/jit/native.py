@@ -183,24 +183,27 @@ def _flat(record: Any) -> tuple:
     None stands for the objects that own arrays' memory, of which compiled kernels are told nothing: they have no word.
     """
     from llvmlite import ir
-    from numba.core import types
 
     signature, models = record.signature, record.target_context.data_model_manager
     kind = record.target_context.call_conv.get_function_type(signature.return_type, signature.args)
     flat: list[Any] = [ir.IntType(64) if isinstance(t, ir.PointerType) else t for t in kind.args]
-    at = len(flat) - sum(_members(models, t) for t in signature.args)
-    for t in signature.args:
-        if isinstance(t, types.Array):
-            for i, name in enumerate(models[t]._fields):
-                if name in _OWNERS:
-                    flat[at + i] = None
-        at += _members(models, t)
+    at = len(flat)
+    for t in reversed(signature.args):
+        members = _members(models[t], t)
+        at -= len(members)
+        for i, name in enumerate(members):
+            if name in _OWNERS:
+                flat[at + i] = None
     return tuple(flat)
 
 
-def _members(models: Any, kind: Any) -> int:
-    """How many values an argument is once it is taken apart."""
-    return len(models[kind]._fields) - 2 + 2 * kind.ndim if hasattr(kind, "ndim") else 1
+def _members(model: Any, kind: Any) -> list[str]:
+    """The names of the values that an argument is once it is taken apart; a number is one without a name."""
+    from numba.core import types
+
+    if not isinstance(kind, types.Array):
+        return [""]
+    return [name for name in model._fields for _ in range(kind.ndim if name in ("shape", "strides") else 1)]
 
 
 def _compile_thunks(kinds: Sequence[tuple]) -> None:

@@ -125,12 +125,22 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
         return g[1] * inner + (number(c[2]) * centred + number(c[3] - c[2] * (g[4] - np.float64(g[0]))))
 
     @cuda.jit
-    def any_slope(dy, x, g, gamma, beta, c, free):
-        if free:
-            return free_slope(dy, x, g, gamma, beta, c)
-        if g[3] or is_far(c):
-            return wild_slope(dy, x, g, gamma, beta, c)
-        return near_slope(dy, x, g, gamma, beta, c)
+    def settled(g):
+        """What is known of a group that is not wild."""
+        return g[0], g[1], g[2], False, g[4], g[5]
+
+    def by_group(free_way, wild_way, near_way):
+        """dx in the way that suits the group."""
+
+        @cuda.jit
+        def chosen(dy, x, g, gamma, beta, c, free):
+            if free:
+                return free_way(dy, x, g, gamma, beta, c)
+            if g[3] or is_far(c):
+                return wild_way(dy, x, g, gamma, beta, c)
+            return near_way(dy, x, settled(g), gamma, beta, c)
+
+        return chosen
 
     @cuda.jit
     def merged(c, g):
@@ -149,14 +159,11 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
     cotangents = each("cotangent", cotangent, "dy, x, g, gamma, beta", f"dy[{{k}}], {row}", width)
     head, row = "dy, x, g, gamma, beta, c", f"dy[{{k}}], {row}, {c}"
     if apart:
-        slopes = each("slope", tame_slope if tame else any_slope, head + ", free", row + ", free", width)
+        slope = tame_slope if tame else by_group(free_slope, wild_slope, near_slope)
+        slopes = each("slope", slope, head + ", free", row + ", free", width)
         return Elements(group, outcomes, cotangent, cotangents, slopes, merged)
 
     # What depends on the group alone is asked once for all neighbours.
-
-    @cuda.jit
-    def settled(g):
-        return g[0], g[1], g[2], False, g[4], g[5]
 
     @cuda.jit
     def outcomes_together(x, g, gamma, beta):
@@ -166,19 +173,8 @@ def elements(dtype: np.dtype, activation: str | None, width: int, apart: bool = 
     def cotangents_together(dy, x, g, gamma, beta):
         return cotangents(dy, x, g, gamma, beta) if g[3] else cotangents(dy, x, settled(g), gamma, beta)
 
-    free_slopes, wild_slopes, near_slopes = (
-        each("slope", f, head, row, width) for f in (free_slope, wild_slope, near_slope)
-    )
-
-    @cuda.jit
-    def slopes_together(dy, x, g, gamma, beta, c, free):
-        if free:
-            return free_slopes(dy, x, g, gamma, beta, c)
-        if g[3] or is_far(c):
-            return wild_slopes(dy, x, g, gamma, beta, c)
-        return near_slopes(dy, x, settled(g), gamma, beta, c)
-
-    return Elements(group, outcomes_together, cotangent, cotangents_together, slopes_together, merged)
+    slopes = by_group(*[each("slope", f, head, row, width) for f in (free_slope, wild_slope, near_slope)])
+    return Elements(group, outcomes_together, cotangent, cotangents_together, slopes, merged)
 
 
 def _activation(name: str | None, dtype: np.dtype) -> tuple[Function, Function]:

@@ -1,6 +1,6 @@
 """Where things are for CUDA kernels of groups in lines: elements in memory and shared memory, entries of γ and β.
 
-Indices are divided in 32 bits, or by a multiplication: a GPU takes a hundred instructions to divide in 64 bits. So do
+Indices are divided in 32 bits, or by a multiplication: a GPU has no instruction that divides in 64 bits. So do
 Python's ranges with steps, in whose place kernels have ``while``.
 """
 
@@ -26,12 +26,15 @@ class Lines(NamedTuple):
             line, of whose length r1 factor and shift are the `reciprocal`.
         row: ``row(group, k1, m0, n1, p1)``: where the entries of a group begin in a table.
         owner: ``owner(line, per)``: the group that a line is of, and which of its `per` lines it is.
+        two: ``two(origin, i, step, end, width, k1, r1, factor, shift)``: the number j of the vector that lies `step`
+            behind vector i, or i itself where that is not before `end`; and where the first elements of both are.
     """
 
     origin: Function
     locate: Function
     row: Function
     owner: Function
+    two: Function
 
 
 @cache
@@ -69,7 +72,12 @@ def lines(split: bool, small: bool) -> Lines:
         group = np.int64(number(line) // number(per))
         return group, line - group * per
 
-    return Lines(origin, locate, row, owner)
+    @cuda.jit
+    def two(origin, i, step, end, width, k1, r1, factor, shift):
+        j = i + step if i + step < end else i
+        return j, locate(origin, i * width, k1, r1, factor, shift), locate(origin, j * width, k1, r1, factor, shift)
+
+    return Lines(origin, locate, row, owner, two)
 
 
 @cache

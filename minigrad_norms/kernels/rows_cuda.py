@@ -63,7 +63,7 @@ def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, sp
     """y, mean and variance of groups that fit into shared memory."""
     width, load, store = moves
     e, entries, deviations = elements(dtype, activation, width), table(kind, *moves[:2], small), _deviations(width)
-    (origin_of, locate, row, _), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
+    (origin_of, locate, row, _, two), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
     group_of, outcomes = e.group, e.outcomes
 
     def rows_forward(
@@ -82,16 +82,15 @@ def forward(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, sp
                 shift = shift_of(x[origin])
             i = gpu.threadIdx.x
             while i < wide:
-                j = i + lanes if i + lanes < wide else i
-                first = load(x, locate(origin, i * width, k1, r1, line, line_shift)[0])
-                second = load(x, locate(origin, j * width, k1, r1, line, line_shift)[0])
-                d1, d2 = deviations(first, shift)
+                j, (there, _), (other, _) = two(origin, i, lanes, wide, width, k1, r1, line, line_shift)
+                upper, lower = load(x, there), load(x, other)
+                d1, d2 = deviations(upper, shift)
                 s1, s2 = s1 + d1, s2 + d2
-                put(stage, mine + i * width, first)
+                put(stage, mine + i * width, upper)
                 if j > i:
-                    d1, d2 = deviations(second, shift)
+                    d1, d2 = deviations(lower, shift)
                     s1, s2 = s1 + d1, s2 + d2
-                    put(stage, mine + j * width, second)
+                    put(stage, mine + j * width, lower)
                 i += 2 * lanes
         s1, s2 = reduce_two((s1, s2))
         center = np.float64(0.0) if raw else shift + s1 / count
@@ -133,7 +132,7 @@ def backward(
     width, load, store = moves
     by_spans = kept_sums and kind == "spans"
     e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
-    (origin_of, locate, row, _), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
+    (origin_of, locate, row, _, two), (put, kept) = lines(split, small), staged(dtype.itemsize, width)
     group_of, slopes, products = e.group, e.slopes, _products(dtype, activation, width, not kept_sums)
     sums_of_spans = _sums_of_spans(dtype, activation)
 
@@ -153,9 +152,7 @@ def backward(
         if group < groups:
             i = gpu.threadIdx.x
             while i < wide:
-                j = i + lanes if i + lanes < wide else i
-                there, place = locate(origin, i * width, k1, r1, line, line_shift)
-                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                j, (there, place), (other, beside) = two(origin, i, lanes, wide, width, k1, r1, line, line_shift)
                 first, first_dy = load(x, there), load(dy, there)
                 second, second_dy = load(x, other), load(dy, other)
                 if not by_spans:
@@ -235,7 +232,7 @@ def _sums_of_spans(dtype: np.dtype, activation: str | None) -> Function:
 def sums(moves: Moves, split: bool, small: bool) -> Kernel:
     """Sums of x − shift and of its square, of each piece of each group: sums[(k·pieces + piece)·groups + group]."""
     width, load, _ = moves
-    (origin_of, locate, _, _), deviations = lines(split, small), _deviations(width)
+    (origin_of, _, _, _, two), deviations = lines(split, small), _deviations(width)
 
     def rows_sums(sums, x, mean, r0, k1, r1, line, line_shift, groups, pieces, chunk, first, raw):
         group, piece = gpu.blockIdx.x * gpu.blockDim.y + gpu.threadIdx.y, gpu.blockIdx.y
@@ -247,13 +244,12 @@ def sums(moves: Moves, split: bool, small: bool) -> Kernel:
                 shift = shift_of(x[origin]) if first else shift_of(mean[group])
             i = piece * chunk + gpu.threadIdx.x
             while i < end:
-                j = i + lanes if i + lanes < end else i
-                one = load(x, locate(origin, i * width, k1, r1, line, line_shift)[0])
-                two = load(x, locate(origin, j * width, k1, r1, line, line_shift)[0])
-                d1, d2 = deviations(one, shift)
+                j, (there, _), (other, _) = two(origin, i, lanes, end, width, k1, r1, line, line_shift)
+                upper, lower = load(x, there), load(x, other)
+                d1, d2 = deviations(upper, shift)
                 s1, s2 = s1 + d1, s2 + d2
                 if j > i:
-                    d1, d2 = deviations(two, shift)
+                    d1, d2 = deviations(lower, shift)
                     s1, s2 = s1 + d1, s2 + d2
                 i += 2 * lanes
         s1, s2 = reduce_two((s1, s2))
@@ -270,7 +266,7 @@ def apply(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, spli
     width, load, store = moves
     e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     group_of, outcomes = e.group, e.outcomes
-    origin_of, locate, row, _ = lines(split, small)
+    origin_of, _, row, _, two = lines(split, small)
 
     def rows_apply(
         y, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, groups, chunk, epsilon
@@ -283,9 +279,7 @@ def apply(dtype: np.dtype, activation: str | None, kind: str, moves: Moves, spli
             g = group_of(mean[group], var[group], epsilon)
             i = piece * chunk + gpu.threadIdx.x
             while i < end:
-                j = i + lanes if i + lanes < end else i
-                there, place = locate(origin, i * width, k1, r1, line, line_shift)
-                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                j, (there, place), (other, beside) = two(origin, i, lanes, end, width, k1, r1, line, line_shift)
                 first, second = load(x, there), load(x, other)
                 ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
                 store(y, there, outcomes(first, g, ga, be))
@@ -308,7 +302,7 @@ def backward_sums(dtype: np.dtype, activation: str | None, kind: str, moves: Mov
     weighted = kind != "one"
     e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     group_of, products = e.group, _products(dtype, activation, width, weighted)
-    origin_of, locate, row, owner = lines(split, small)
+    origin_of, _, row, owner, two = lines(split, small)
 
     def rows_backward_sums(
         sums, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, count, per,
@@ -324,9 +318,7 @@ def backward_sums(dtype: np.dtype, activation: str | None, kind: str, moves: Mov
             g = group_of(mean[group], var[group], epsilon)
             i = piece * chunk + gpu.threadIdx.x
             while i < end:
-                j = i + lanes if i + lanes < end else i
-                there, place = locate(origin, i * width, k1, r1, line, line_shift)
-                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                j, (there, place), (other, beside) = two(origin, i, lanes, end, width, k1, r1, line, line_shift)
                 first, first_dy = load(x, there), load(dy, there)
                 second, second_dy = load(x, other), load(dy, other)
                 ga, be = entries(gamma, beta, entry, start, place, span, span_shift)
@@ -353,7 +345,7 @@ def backward_apply(
     width, load, store = moves
     e, entries = elements(dtype, activation, width), table(kind, *moves[:2], small)
     group_of, slopes = e.group, e.slopes
-    origin_of, locate, row, _ = lines(split, small)
+    origin_of, _, row, _, two = lines(split, small)
 
     def rows_backward_apply(
         dx, c, dy, x, mean, var, gamma, beta, r0, k1, r1, m0, n1, p1, line, line_shift, span, span_shift, groups, chunk,
@@ -368,9 +360,7 @@ def backward_apply(
             four = c[group], c[groups + group], c[2 * groups + group], c[3 * groups + group]
             i = piece * chunk + gpu.threadIdx.x
             while i < end:
-                j = i + lanes if i + lanes < end else i
-                there, place = locate(origin, i * width, k1, r1, line, line_shift)
-                other, beside = locate(origin, j * width, k1, r1, line, line_shift)
+                j, (there, place), (other, beside) = two(origin, i, lanes, end, width, k1, r1, line, line_shift)
                 first, first_dy = load(x, there), load(dy, there)
                 second, second_dy = load(x, other), load(dy, other)
                 ga, be = entries(gamma, beta, entry, start, place, span, span_shift)

@@ -25,12 +25,11 @@ class Graph:
 
     def __init__(self, device: int, works: Sequence[Any]):
         self._driver = drivers.get()
-        ask = self._driver.ask
         self._device = device
         cublas.prepare(device)
         with self._driver.state.lock, self._driver.on(device):
             self._executable = self._captured(works)
-        destroy = weakref.finalize(self, ask, "cuGraphExecDestroy", self._executable)
+        destroy = weakref.finalize(self, self._driver.ask, "cuGraphExecDestroy", self._executable)
         destroy.atexit = False  # the driver is gone by then
 
     def launch(self, stream: Stream) -> None:

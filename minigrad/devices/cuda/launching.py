@@ -1,7 +1,7 @@
 """How a kernel is started: what its arguments look like to the GPU, and the call of the driver that takes them.
 
-Numba compiles kernels; its own way to launch them takes a hundred microseconds. Here a kernel that is compiled for
-arguments of certain kinds packs their values into a few words of memory, of which the driver is told.
+Numba compiles kernels; its own way to launch them takes longer than most of them run. Here a kernel that is compiled
+for arguments of certain kinds packs their values into a few words of memory, of which the driver is told.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Programs: a kernel's Python code runs once for arrays of some form; from then on what it launched is launched again.
 
 That code decides how many blocks there are, in what order axes go and which kernels are made. It sees shapes, strides
-and where memory begins to be aligned, and no values (`minigrad.devices.cuda.recording`), and takes ten times as long as
+and where memory begins to be aligned, and no values (`minigrad.devices.cuda.recording`), and takes longer than
 the launches that come of it.
 """
 
