@@ -18,7 +18,7 @@ from minigrad.devices.pool import Pool
 
 __all__ = [
     "FASTMATH", "PARALLEL_WORK", "Check", "Function", "Kernel", "chunked", "chunks_of", "contiguous", "empty",
-    "from_source", "jit", "pool", "tracers",
+    "from_source", "jit", "pool", "ranges", "tracers",
 ]  # fmt: skip
 
 #: Elements touched from which a parallel loop repays its start.
@@ -56,7 +56,17 @@ class Kernel:
 
     Each form is compiled when it is first needed; a few chunks need neither. ``work`` is the number of elements
     touched; it decides between the forms and nothing else.
+
+    Attributes:
+        places: a function of the number of chunks and the arguments, or None. It says of which elements, of the flat
+            arrays that are as large as all chunks together, the work of a chunk reads and writes no others: a row for
+            each chunk of where the first piece of them begins, a piece's length, the number of pieces, and the distance
+            from one to the next. It returns None where that is not so.
+        checks: whether the compiled work changes nothing, and fails where Python has to change something.
     """
+
+    places: Callable[[int, tuple], np.ndarray | None] | None = None
+    checks = False
 
     def __init__(self, body: Callable):
         self.__name__ = body.__name__
@@ -94,6 +104,8 @@ class Check(Kernel):
     `python` does; then `python` is called, and tells what is wrong.
     """
 
+    checks = True
+
     def __init__(self, body: Callable, python: Callable):
         super().__init__(body)
         self.python = python
@@ -111,6 +123,13 @@ def chunks_of(size: int, least: int = 1 << 13, most: int = 64) -> int:
     """How many chunks to cut `size` elements into: pieces of at least `least`, at most `most` of them."""
     chunks = size // least
     return 1 if chunks < 2 else min(chunks, most)
+
+
+def ranges(chunks: int, length: int, unit: int = 1) -> np.ndarray:
+    """The `Kernel.places` of chunks that share out so many units of elements, one chunk behind the other."""
+    bounds = np.arange(chunks + 1, dtype=np.int64) * length // chunks * unit
+    pieces = np.ones(chunks, np.int64)
+    return np.stack([bounds[:-1], np.diff(bounds), pieces, 0 * pieces], axis=1)
 
 
 def contiguous(a: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
@@ -159,6 +160,23 @@ def kernel_of(
 ) -> cpu.Kernel:
     """The kernel that fills an array with each expression; equal ones are one kernel. See `source_of`."""
     rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
+    return shared_kernel(expressions[-1].op, rest, scope, dtype)
+
+
+def placed_kernel(
+    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool, within: int | None
+) -> cpu.Kernel:
+    """The same for the places that an array says for each chunk, see `cpu.Kernel.places`: it comes before the outputs.
+
+    The input numbered `within`, if any, is not given, but is what the first output holds before.
+    """
+    rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
+    head, _, loop = rest.partition("    high = (chunk + 1) * n // chunks\n")
+    head = head[: head.index("\n") + 1].replace("chunk, chunks,", "chunk, places,")
+    if within is not None:
+        head = head.replace(f", in_{within})", ")").replace(f", in_{within},", ",") + f"    in_{within} = out\n"
+    head += "    for piece in range(places[chunk, 2]):\n        low = places[chunk, 0] + piece * places[chunk, 3]\n"
+    rest = head + "        high = low + places[chunk, 1]\n" + textwrap.indent(loop, "    ")
     return shared_kernel(expressions[-1].op, rest, scope, dtype)
 
 

@@ -28,12 +28,23 @@ class Unbindable(Exception):
 
 
 class Compiled(NamedTuple):
-    """A compiled chunk's work on all chunks: ``kernel(chunks, work, *args)``."""
+    """A compiled chunk's work on all chunks: ``kernel(chunks, work, *args)``.
+
+    Each chunk is followed by the same of the calls in `then`, by the same thread. Calls in `again` are made, one after
+    another, where this one fails.
+    """
 
     kernel: cpu.Kernel
     chunks: int
     work: int
     args: tuple
+    then: tuple[Compiled, ...] = ()
+    again: tuple[Compiled, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Compiled, ...]:
+        """The call and those that follow it chunk by chunk."""
+        return (self, *self.then)
 
 
 class Plain(NamedTuple):

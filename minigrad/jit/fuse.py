@@ -11,7 +11,8 @@ A group may begin with a matrix product: a dense layer's bias and activation, or
 derivative, are applied to each block of the product right after it was computed. It may end with sums over axes, all
 over the same, of what it makes: elements are summed as they are computed.
 
-Before all that, kernels do themselves what they can of the elementwise work on their outputs; see `finish`.
+Before all that, kernels do themselves what they can of the elementwise work on their outputs; see `finish`. What is
+left beside a normalization or a softmax then follows its chunks; see `chain`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,8 @@ MOST_GPU_ARRAYS = 16
 _CONTIGUOUS_VIEWS = frozenset({"mg::reshape", "mg::broadcast_to", "mg::identity"})
 
 
-def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
-    """The calls with groups of them fused, and how many that saved; `kept` are values that are needed at the end."""
-    recorded = len(calls)
+def fused(calls: list[Call], kept: set[Value]) -> list[Call]:
+    """The calls with groups of them fused; `kept` are values that are needed at the end."""
     at_end = {base for v in kept for base in v.bases}
     calls = finished(calls, uses_of(calls), at_end)
     uses = uses_of(calls)
@@ -58,8 +58,7 @@ def fused(calls: list[Call], kept: set[Value]) -> tuple[list[Call], int]:
                 joined.update(dict.fromkeys(members[:size]))
                 joined[members[size - 1]] = made
             members = members[size:]
-    result = [made for call in calls if (made := joined.get(call, call)) is not None]
-    return result, recorded - len(result)
+    return [made for call in calls if (made := joined.get(call, call)) is not None]
 
 
 class _Group:
@@ -80,7 +79,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
     of: dict[Value, _Group] = {}  # the group that makes a value
     readers: dict[int, list[_Group]] = {}  # of a Variable's memory
     for call in calls:
-        joins = _is_elementwise(call)
+        joins = is_elementwise(call)
         if not (joins or _is_product(call)):
             if _sums_up(call, of):
                 continue
@@ -163,7 +162,8 @@ def _operations(call: Call) -> int:
     return len(scalar.topological([call.primitive.expression]))  # type: ignore[attr-defined]
 
 
-def _is_elementwise(call: Call) -> bool:
+def is_elementwise(call: Call) -> bool:
+    """Whether it is one of the calls that become generated loops."""
     primitive = call.primitive
     if not isinstance(primitive, Elementwise) or primitive.expression.boolean:
         return False
@@ -221,7 +221,7 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     known: dict[Value, Expr] = {}
     if product is not None:
         known[product.outputs[0]] = scalar.variable("in_0")
-    loops = [call for call in calls if _is_elementwise(call)]
+    loops = [call for call in calls if is_elementwise(call)]
     for call in loops:
         mapping = {}
         for name, v in zip(call.primitive.inputs, call.inputs):

@@ -22,10 +22,12 @@ class Fused:
         expressions: of each output, in the variables ``in_0``, ``in_1`` ...
         members: the names of the primitives.
         workspaces: what the steps need besides, as of the other primitives' kernels.
+        repeats: whether its kernel repeats what is repeated of operands, at no cost.
     """
 
     mutates: tuple = ()
     view = False
+    repeats = True
     workspaces: Sequence[Abstract] = ()
 
     def __init__(self, expressions: list[Expr], members: list[str]):

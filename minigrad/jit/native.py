@@ -41,24 +41,23 @@ class Segment:
     def __init__(self, calls: Sequence[Compiled], exchange: Exchange | None = None):
         self.calls = tuple(calls)
         self._exchange = exchange or Exchange()
-        records = [_record(call) for call in self.calls]
+        records = [_record(part) for call in self.calls for part in call.parts]
         words = array("q")
         begins = []
         self.places: list[tuple[int, int, int]] = []
-        for call, record in zip(self.calls, records):
+        self._links: list[np.ndarray] = []  # the blocks of calls of several parts
+        for part, record in zip([part for call in self.calls for part in call.parts], records):
             begins.append(8 * len(words))
-            for word, a in _packed(call, record):
+            for word, a in _packed(part, record):
                 found = self._exchange.find(a)
                 if found is not None:
                     self.places.append((len(words), *found))
                 words.append(word)
         blocks = np.array(words)
         self.words = blocks.data
-        thunks = _thunks_of(records)
-        rows = [
-            (thunk, address(blocks) + begin, call.chunks, _is_large(call))
-            for thunk, begin, call in zip(thunks, begins, self.calls)
-        ]
+        thunks = _thunks_of([_flat(record) for record in records])
+        tasks = iter([(thunk, address(blocks) + begin) for thunk, begin in zip(thunks, begins)])
+        rows = [self._row(call, [next(tasks) for _ in call.parts]) for call in self.calls]
         self._table = np.array(rows, np.int64).reshape(-1, 4)
         self._run = _run.entry_for((threads.WORDS, self._table, False))
         self.entry: Callable[[], int] = partial(self._run, threads.WORDS, self._table, False)
@@ -69,6 +68,13 @@ class Segment:
         failed = self.entry()
         if failed:
             self.fail(failed)
+
+    def _row(self, call: Compiled, tasks: Sequence[tuple[int, int]]) -> tuple[int, int, int, bool]:
+        """The row of the table for a call whose parts are these thunks with their blocks."""
+        if len(tasks) > 1:
+            self._links.append(np.array(tasks, np.int64))
+            tasks = [(_thunks_of([len(tasks)])[0], address(self._links[-1]))]
+        return *tasks[0], call.chunks, _is_large(call)
 
     def _in_parallel(self) -> int:
         """`entry` with chunks shared out among threads where there are many."""
@@ -85,8 +91,9 @@ class Segment:
         A kernel may fail to be called so, and do there what compiled code can't. Then the rest follows.
         """
         while number:
-            call = self.calls[number - 1]
-            call.kernel(call.chunks, call.work, *[self._exchange.present(a, now) for a in call.args])
+            failing = self.calls[number - 1]
+            for call in [part for made in failing.again or (failing,) for part in made.parts]:
+                call.kernel(call.chunks, call.work, *[self._exchange.present(a, now) for a in call.args])
             failed = self._run(threads.WORDS, self._table[number:], False)
             number = number + failed if failed else 0
 
@@ -98,11 +105,13 @@ def native_of(step: Step) -> Compiled | None:
 
 def _is_large(call: Compiled) -> bool:
     """Whether there is work enough for the kernel's parallel form."""
-    return call.chunks > 1 and call.work >= cpu.PARALLEL_WORK
+    return call.chunks > 1 and sum(part.work for part in call.parts) >= cpu.PARALLEL_WORK
 
 
 def _is_plain(call: Compiled) -> bool:
     """Whether its arguments are arrays and real numbers, and its kernel is compiled at all."""
+    if call.then:
+        return all(map(_is_plain, (call._replace(then=()), *call.then)))
     if not hasattr(call.kernel.body.compiled(), "overloads"):  # Numba is switched off
         return False
     kinds = (type(None), bool, int, float, np.bool_, np.integer, np.float32, np.float64, np.ndarray)
@@ -168,9 +177,8 @@ def _word(kind: Any, value: Any) -> int:
 # Thunks, which are tasks as `threads` has them: the context is the block
 
 
-def _thunks_of(records: Sequence[Any]) -> list[int]:
-    """The addresses of the thunks for kernels with these records."""
-    kinds = [_flat(record) for record in records]
+def _thunks_of(kinds: Sequence[Any]) -> list[int]:
+    """The addresses of the thunks for kernels that are called with these types, or of so many thunks in turn."""
     missing = [k for k in dict.fromkeys(kinds) if k not in _thunks]
     if missing:
         _compile_thunks(missing)
@@ -206,7 +214,7 @@ def _members(model: Any, kind: Any) -> list[str]:
     return [name for name in model._fields for _ in range(kind.ndim if name in ("shape", "strides") else 1)]
 
 
-def _compile_thunks(kinds: Sequence[tuple]) -> None:
+def _compile_thunks(kinds: Sequence[Any]) -> None:
     """Make thunks, all in one module."""
     from numba.core.compiler_lock import global_compiler_lock
     from numba.core.registry import cpu_target
@@ -216,7 +224,7 @@ def _compile_thunks(kinds: Sequence[tuple]) -> None:
         module = library.create_ir_module(library.name)
         names = [f"{module.name}_{i}" for i in range(len(kinds))]
         for name, given in zip(names, kinds):
-            _emit_thunk(module, name, given)
+            (_emit_turn if isinstance(given, int) else _emit_thunk)(module, name, given)
         library.add_ir_module(module)
         library.finalize()
         for name, given in zip(names, kinds):
@@ -238,6 +246,24 @@ def _emit_thunk(module: Any, name: str, given: tuple) -> None:
     left = iter([_value(builder, word, kind) for word, kind in zip(words, told)])
     values = [ir.Constant(long, 0) if kind is None else next(left) for kind in given[3:]]
     builder.ret(builder.call(kernel, [result, error, chunk, *values]))
+
+
+def _emit_turn(module: Any, name: str, parts: int) -> None:
+    """Code that has thunks do one chunk, one after another: its block holds their addresses and their blocks'."""
+    from llvmlite import ir
+
+    status, long = ir.IntType(32), ir.IntType(64)
+    kind = ir.FunctionType(status, [long] * 4)
+    function = ir.Function(module, kind, name=name)
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    result, error, block, chunk = function.args
+    place = builder.inttoptr(block, long.as_pointer())
+    for i in range(parts):
+        thunk, own = [builder.load(builder.gep(place, [ir.Constant(long, 2 * i + k)])) for k in (0, 1)]
+        found = builder.call(builder.inttoptr(thunk, kind.as_pointer()), [result, error, own, chunk])
+        with builder.if_then(builder.icmp_unsigned("!=", found, ir.Constant(status, 0))):
+            builder.ret(found)
+    builder.ret(ir.Constant(status, 0))
 
 
 def _value(builder: Any, word: Any, kind: Any) -> Any:

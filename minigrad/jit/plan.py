@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,16 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad.elementwise import Elementwise
 from minigrad.jit import gpu, memory
-from minigrad.jit.bind import Plain, Step, bind
+from minigrad.jit.bind import Step
+from minigrad.jit.chain import chained
 from minigrad.jit.exchange import SMALLEST, Exchange, handed_out
 from minigrad.jit.fuse import fused
 from minigrad.jit.fused import Fused
 from minigrad.jit.fused_update import with_updates
 from minigrad.jit.order import with_early_changes
 from minigrad.jit.passes import Simplified
+from minigrad.jit.rule import FusedRule, Rule
 from minigrad.jit.trace import Call, Trace, Value
-from minigrad.primitive import Abstract
 from minigrad.tensor import Leaf
 
 
@@ -46,7 +46,9 @@ class Plan:
         index = next((i for i in map(gpu.gpu_of, self.calls) if i is not None), None)
         self.gpu = None if index is None else gpu.Memory(index)
         if fuse and trace.device == "cpu":
-            self.calls, self.simplified.counts["fused"] = fused(self.calls, needed)
+            recorded = len(self.calls)
+            self.calls = chained(fused(self.calls, needed), needed)
+            self.simplified.counts["fused"] = recorded - len(self.calls)
         if self.gpu is not None:  # where one launch changes all Variables
             self.calls = gpu.python_first(self.calls)
         elif trace.device == "cpu":
@@ -84,7 +86,7 @@ class Plan:
         if self.gpu is not None and gpu.gpu_of(call) is not None:
             rule = gpu.FusedRule if isinstance(call.primitive, Fused) else gpu.Rule
             return rule(call, self.gpu, number)
-        return _FusedRule(call) if isinstance(call.primitive, Fused) else _Rule(call, self.trace.device)
+        return FusedRule(call) if isinstance(call.primitive, Fused) else Rule(call, self.trace.device)
 
     # Memory
 
@@ -148,9 +150,9 @@ class Plan:
 
     # Steps
 
-    def _bind(self, call: Call, rule: _Rule, workspaces: list[np.ndarray]) -> list[Step]:
+    def _bind(self, call: Call, rule: Rule, workspaces: list[np.ndarray]) -> list[Step]:
         arrays = [None if v is None else self.array(v) for v in call.inputs]
-        if not isinstance(call.primitive, (Fused, Elementwise)):  # their loops repeat what is repeated at no cost
+        if not getattr(call.primitive, "repeats", isinstance(call.primitive, Elementwise)):
             fixed = [v is not None and v.kind == "constant" for v in call.inputs]
             arrays = [_dense(a) if a is not None and f else a for a, f in zip(arrays, fixed)]
         if call.mutates:
@@ -162,60 +164,6 @@ class Plan:
             return []
         outputs = [self._arrays[v] for v in call.outputs]
         return rule.steps(outputs, workspaces, arrays)
-
-
-class _Rule:
-    """What a call runs on the device that was recorded on: a kernel that fills, or one that returns."""
-
-    def __init__(self, call: Call, device: str):
-        primitive = call.primitive
-        abstract = [None if v is None else Abstract(v.shape, v.dtype) for v in call.inputs]
-        found = primitive.kernel_for(device, abstract, [Abstract(v.shape, v.dtype) for v in call.outputs])
-        self.name = primitive.name
-        self.returns = found.returns
-        self.kernel: Callable = found.function(*abstract, **call.params) if found.planned else found.function
-        self.params = {} if found.planned else call.params
-        self.workspaces: list[Abstract] = [] if found.returns else list(primitive.scratch(abstract, call.params))
-        self.single_target = primitive.single_target
-
-    def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
-        """Steps that fill the outputs."""
-        if self.returns:
-            return [Plain(_returned_into, (self.kernel, tuple(outputs), arrays, self.params), {})]
-        out = outputs[0] if len(outputs) == 1 and not workspaces else (*outputs, *workspaces)
-        return bind(self.kernel, out, arrays, self.params)
-
-    def steps_in_place(self, targets: tuple, arrays: list) -> list[Step]:
-        """Steps that overwrite the targets."""
-        if self.returns:
-            return [Plain(_returned_into, (self.kernel, targets, arrays, self.params), {})]
-        return bind(self.kernel, targets[0] if self.single_target else targets, arrays, self.params)
-
-    def returned(self, arrays: list) -> tuple:
-        """The outputs of a kernel that returns them."""
-        found = self.kernel(*arrays, **self.params)
-        return found if isinstance(found, tuple) else (found,)
-
-
-class _FusedRule(_Rule):
-    """What a fused call runs: its loop."""
-
-    def __init__(self, call: Call):
-        self.fused: Any = call.primitive
-        self.workspaces = call.primitive.workspaces  # type: ignore[attr-defined]
-
-    def steps(self, outputs: list, workspaces: list, arrays: list) -> list[Step]:
-        return self.fused.steps(outputs, workspaces, arrays)
-
-    def steps_in_place(self, targets: tuple, arrays: list) -> list[Step]:
-        return self.fused.steps_in_place(targets, arrays)
-
-
-def _returned_into(kernel: Callable, targets: tuple, arrays: list, params: dict[str, Any]) -> None:
-    """Run a kernel that returns its outputs, and copy them to where they are expected."""
-    found = kernel(*arrays, **params)
-    for target, result in zip(targets, found if isinstance(found, tuple) else (found,)):
-        np.copyto(target, result)
 
 
 def _dense(a: Any) -> Any:

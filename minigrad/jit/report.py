@@ -33,7 +33,7 @@ class Report:
         self.name = name
         self.arena, self.least, self.total = self._plan.arena_size, self._plan.peak, self._plan.total
         self.source = replay.source
-        fused = [step.kernel for _, steps in self._fused() for step in steps if isinstance(step, (Compiled, Work))]
+        fused = [kernel for _, steps in self._fused() for step in steps for kernel in _kernels(step)]
         self.kernels = {kernel.__name__: text for kernel in fused if (text := _source(kernel))}
 
     def _fused(self) -> list[tuple[Call, list[Step]]]:
@@ -102,6 +102,12 @@ def _source(kernel: Any) -> str:
     called = [f.__wrapped__ for f in function.__globals__.values() if isinstance(f, Function)]
     files = [f.__code__.co_filename for f in (*called, function)]
     return "\n".join(["".join(linecache.getlines(file)) for file in files if file.startswith("<")])
+
+
+def _kernels(step: Step) -> list[Any]:
+    if isinstance(step, Compiled):
+        return [part.kernel for part in step.parts]
+    return [step.kernel] if isinstance(step, Work) else []
 
 
 def _how(step: Any) -> str:

@@ -224,3 +224,17 @@ def soft_cross_entropy_grad(chunk, chunks, n, out, ct, probabilities, targets):
         c, mass = ct[row], _total(t)
         for j in range(n):
             o[j] = c * (p[j] * mass - t[j])
+
+
+# Chunks are rows one behind the other, and so are what they read and write.
+
+
+def _row_places(chunks: int, args: tuple) -> np.ndarray:
+    return cpu.ranges(chunks, args[2].size // args[1], args[1])
+
+
+softmax_grad.places = _row_places
+for _kernel in (*softmax.values(), *log_softmax.values()):
+    _kernel.places = _row_places
+for _kernel in logsumexp.values():
+    _kernel.places = lambda chunks, args: cpu.ranges(chunks, args[2].size, args[1])

@@ -196,6 +196,20 @@ def columns_backward(
             slope_row(out, slope, source, near, a, b, c)
 
 
+def places(geometry):
+    """Where the chunks lie in x, as of `cpu.Kernel.places`."""
+    k0, r0, k1, r1, fold, blocks, parts = map(int, geometry[:7])
+    rows, found = r0 // fold, []
+    for i0, block, part in np.ndindex(k0, blocks, parts):
+        one = k1 * block // blocks
+        some = k1 * (block + 1) // blocks - one
+        first = rows * part // parts * fold
+        count = (r0 if part == parts - 1 else rows * (part + 1) // parts * fold) - first
+        start = ((i0 * r0 + first) * k1 + one) * r1
+        found.append((start, count * some * r1, 1, 0) if blocks == 1 else (start, some * r1, count, k1 * r1))
+    return np.array(found, np.int64)
+
+
 @cpu.jit
 def place(chunk, stages, geometry, work):
     """Where a chunk lies: i0, its first group, groups; its workspace; first row in x, full rows, size of a cut row."""

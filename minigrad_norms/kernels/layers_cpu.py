@@ -141,6 +141,17 @@ def layers_backward(
         work[0] = ALARM
 
 
+def places(geometry):
+    """Where the chunks lie in x, as of `cpu.Kernel.places`."""
+    k0, _, _, r1, m0, parts = map(int, geometry[:6])
+    found = cpu.ranges(parts, k0 // m0, m0 * r1)
+    if m0 == 1:
+        return found
+    row = m0 * r1
+    rows = [(low + at, r1, length // row, row) for low, length, _, _ in found for at in range(0, row, r1)]
+    return np.array(rows, np.int64)
+
+
 @cpu.jit
 def of_rows(mean, var, group, apart, epsilon, like):
     """The mean, 1/√(σ² + ε), and what the rounded mean leaves of (x − mean)/√(σ² + ε), of four rows."""

@@ -181,6 +181,25 @@ def lines_backward(
         work[0] = ALARM
 
 
+def places(geometry):
+    """Where the chunks lie in x, as of `cpu.Kernel.places`; None if they are cut in more ways than that can say."""
+    k0, r0, k1, r1, p1, cuts, parts, spans = map(int, geometry[:8])
+    groups, row = k0 * k1, p1 * cuts  # lines of a group that are one behind the other
+    if r0 > 1 and ((k0 > 1 and spans < groups) or (parts > 1 and row > 1)):
+        return None
+    found = []
+    for span, part in np.ndindex(spans, parts):
+        group, end = groups * span // spans, groups * (span + 1) // spans
+        first, last = r0 * row * part // parts, r0 * row * (part + 1) // parts
+        if r0 == 1:
+            low, high = [line // cuts * (r1 // p1) + r1 // p1 * (line % cuts) // cuts for line in (first, last)]
+            found.append((group * r1 + low, (end - 1 - group) * r1 + high - low, 1, 0))
+        else:
+            start = ((group // k1 * r0 + first // row) * k1 + group % k1) * r1
+            found.append((start, (end - group) * r1, (last - first) // row, k1 * r1))
+    return np.array(found, np.int64)
+
+
 @cpu.jit
 def place(chunk, stages, parts):
     """The span of groups and the part of a chunk; the chunks of COMBINE alone have no parts."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.devices import cpu
 from minigrad.devices.cpu import Kernel
-from minigrad_norms.kernels import columns_cpu, layers_cpu
+from minigrad_norms.kernels import columns_cpu, layers_cpu, lines_cpu
 from minigrad_norms.kernels.columns_cpu import columns_backward, columns_forward
 from minigrad_norms.kernels.form import NONE, Affine, Form
 from minigrad_norms.kernels.layers_cpu import layers_backward, layers_forward
@@ -56,6 +56,8 @@ class _Rescue(Kernel):
     where there is one, which has it called from Python.
     """
 
+    checks = True
+
     def __init__(self, kernel: Kernel, body: Any):
         super().__init__(body)
         self._kernel = kernel
@@ -94,6 +96,17 @@ _columns = (columns_forward, columns_backward)
 _lines = (lines_forward, lines_backward)
 _layers = (layers_forward, layers_backward)
 _rescues = {k: (_Rescue(k[0], _rescue_forward), _Rescue(k[1], _rescue_backward)) for k in (_columns, _lines, _layers)}
+
+
+def _say_places(kernels: tuple[Kernel, Kernel], places: Any) -> None:
+    """Have kernels say where their chunks lie, which their geometry tells, but for those of COMBINE alone."""
+    for kernel, geometry in zip(kernels, (8, 14)):
+        kernel.places = lambda chunks, args, at=geometry: places(args[at]) if args[0] & (SUMS | APPLY) else None
+
+
+_say_places(_columns, columns_cpu.places)
+_say_places(_lines, lines_cpu.places)
+_say_places(_layers, layers_cpu.places)
 
 
 class Plan(NamedTuple):

@@ -104,7 +104,9 @@ def test_a_training_step_runs_natively_and_in_less_memory():
     assert "norms::standardize " in text
     kinds = {call.primitive.name: steps for call, steps in zip(step._last.plan.calls, step._last.plan.steps)}
     for name in ("norms::standardize", "norms::standardize_vjp", "norms::update_statistics", "mg::adam", "mg::count"):
-        assert all(type(s).__name__ == "Compiled" for s in kinds[name]), name
+        found = [kinds[n] for n in kinds if name.partition("::")[2] in n.partition("::")[2].split("+") + n.split("+")]
+        assert found, name
+        assert all(type(s).__name__ == "Compiled" for steps in found for s in steps), name
     assert "test_jit_plan.py" not in text.splitlines()[5]  # the lines are those of the network's code
     assert "networks.py:" in text
 
