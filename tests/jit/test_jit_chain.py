@@ -12,6 +12,7 @@ from minigrad.devices import threads as team
 from minigrad.jit.bind import Compiled
 from minigrad_norms.kernels import form as forms
 from minigrad_norms.kernels import standardize_cpu as kernels
+from minigrad_norms.standardize import standardize_p
 
 
 def close(got, want, tolerance=1e-11):
@@ -33,7 +34,7 @@ def normed(x, gamma, beta, axes, parameter_axes):
 # Forms of normalization: batch norm of both layouts, layer, group, with groups shared out and tables that repeat.
 FORMS = [
     ((7, 5), (0,), (1,)),
-    ((70, 33, 40), (0, 1), (2,)),
+    ((71, 33, 40), (0, 1), (2,)),  # rows left over by a fold
     ((40, 2200), (0,), (1,)),  # blocks of columns
     ((3, 4, 90), (0, 2), (1,)),
     ((40, 3, 2000), (0, 2), (1,)),  # the rows of a group in several chunks
@@ -65,9 +66,8 @@ def test_a_shortcut_behind_a_norm(shape, axes, parameter_axes):
 def test_chunks_touch_the_places_that_they_say(shape, axes, parameter_axes):
     form, table = forms.canonical(shape, axes), forms.affine(shape, axes, parameter_axes)
     plan = kernels.plan_for(form, table, table)
-    found = kernels.plan_for(form, table, table).forward.places(
-        plan.chunks, (kernels.APPLY, *[None] * 7, plan.geometry)
-    )
+    found = plan.forward.places(plan.chunks, (kernels.APPLY, *[None] * 7, plan.geometry))
+    assert plan.forward.places(plan.combine_chunks, (kernels.COMBINE, *[None] * 7, plan.geometry)) is None
     x, near = np.random.default_rng(1).standard_normal((2, form.size)), np.empty(0)
     gamma = np.ones(table.size)
     seen = np.zeros(form.size, int)
@@ -87,7 +87,7 @@ def test_groups_that_are_cut_within_lines_stay_apart():
     x, s = np.random.default_rng(12).standard_normal((2, 4, 3, 30_000))
     (f, got), (_, want) = both(lambda x, s: [normed(x, None, None, (0, 2), (1,)) * s], x, s)
     close(got, want)
-    assert not links(f)
+    assert names(f) == ["norms::standardize", "mg::mul"]
 
 
 def test_a_norm_with_loops_on_both_sides():
@@ -112,7 +112,7 @@ def test_a_norm_with_loops_on_both_sides():
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 def test_scores_before_a_softmax(name, dtype):
     rng = np.random.default_rng(3)
-    x, mask, ct = (rng.standard_normal(s).astype(dtype) for s in ((2, 3, 21, 150), (21, 150), (2, 3, 21, 150)))
+    x, mask, ct = (rng.standard_normal(s).astype(dtype) for s in ((2, 3, 23, 150), (23, 150), (2, 3, 23, 150)))
     ct = ct[..., 0] if name == "logsumexp" else ct
 
     def function(x, mask, ct):
@@ -160,12 +160,13 @@ def test_what_needs_the_statistics_in_between_is_done_after_and_what_the_loop_ne
     close(*found)
 
 
-def test_a_loop_that_needs_what_becomes_of_the_statistics_stays_apart():
+@pytest.mark.parametrize("first", [True, False])
+def test_a_loop_that_needs_the_statistics_stays_apart(first):
     x = np.random.default_rng(6).standard_normal((9, 6))
 
     def function(x):
         y, mean, var = norms.standardize(x, None, None, axes=(0,), parameter_axes=(1,), epsilon=1e-3)
-        return [y * (mean + var), y - mean]
+        return [y - mean if first else y * (mean + var), y.T]
 
     (f, got), (_, want) = both(function, x)
     close(got, want)
@@ -211,6 +212,17 @@ def test_groups_beyond_float32_are_done_again_with_their_loop():
     assert links(columns) == [2]
     z = normed(mg.tensor(x), None, None, (0,), (1,)).numpy() + s
     np.testing.assert_allclose(y.numpy(), np.maximum(z, 0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_loop_waits_for_all_that_the_kernel_does():
+    x, s = np.random.default_rng(13).standard_normal((2, 40, 96))
+
+    def function(x, s):
+        params = {"axes": (1,), "parameter_axes": (), "epsilon": 1e-3, "activation": "tanh"}
+        return [standardize_p(x, None, None, **params)[0] + s]
+
+    (_, got), (_, want) = both(function, x, s)
+    close(got, want)
 
 
 @pytest.mark.parametrize("shape", [(0, 80), (1, 80), (1, 1), (5, 0)])
