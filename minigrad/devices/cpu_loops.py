@@ -156,27 +156,16 @@ _shared: dict[tuple[int, str], cpu.Kernel] = {}
 
 
 def kernel_of(
-    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
+    expressions: Sequence[Expr],
+    inputs: Sequence[str],
+    dtype: np.dtype,
+    kinds: str,
+    nested: bool,
+    placed: bool = False,
+    within: int | None = None,
 ) -> cpu.Kernel:
     """The kernel that fills an array with each expression; equal ones are one kernel. See `source_of`."""
-    rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
-    return shared_kernel(expressions[-1].op, rest, scope, dtype)
-
-
-def placed_kernel(
-    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool, within: int | None
-) -> cpu.Kernel:
-    """The same for the places that an array says for each chunk, see `cpu.Kernel.places`: it comes before the outputs.
-
-    The input numbered `within`, if any, is not given, but is what the first output holds before.
-    """
-    rest, scope = source_of(expressions, inputs, dtype, kinds, nested)
-    head, _, loop = rest.partition("    high = (chunk + 1) * n // chunks\n")
-    head = head[: head.index("\n") + 1].replace("chunk, chunks,", "chunk, places,")
-    if within is not None:
-        head = head.replace(f", in_{within})", ")").replace(f", in_{within},", ",") + f"    in_{within} = out\n"
-    head += "    for piece in range(places[chunk, 2]):\n        low = places[chunk, 0] + piece * places[chunk, 3]\n"
-    rest = head + "        high = low + places[chunk, 1]\n" + textwrap.indent(loop, "    ")
+    rest, scope = source_of(expressions, inputs, dtype, kinds, nested, placed, within)
     return shared_kernel(expressions[-1].op, rest, scope, dtype)
 
 
@@ -319,11 +308,19 @@ def merged_axes(
 
 
 def source_of(
-    expressions: Sequence[Expr], inputs: Sequence[str], dtype: np.dtype, kinds: str, nested: bool
+    expressions: Sequence[Expr],
+    inputs: Sequence[str],
+    dtype: np.dtype,
+    kinds: str,
+    nested: bool,
+    placed: bool = False,
+    within: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """What follows ``def name`` in the source of one chunk's work, and the names that it uses. Inputs are numbered.
 
-    There is an output for each expression: ``out``, and ``out_1`` and so on after it.
+    There is an output for each expression: ``out``, and ``out_1`` and so on after it. Chunks are equal shares of them
+    or, if `placed`, lie where an array in the place of their number says, see `cpu.Kernel.places`. The input numbered
+    `within`, if any, is not given: it is what the first output holds before.
 
     Indices are unsigned: a signed one might count from the end, which keeps a loop from being vectorized, and slices,
     the other way around that, take a quarter longer to compile.
@@ -331,27 +328,36 @@ def source_of(
     scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": div}
     numbers = {name: i for i, name in enumerate(inputs)}
     lines, results = statements(expressions, numbers, kinds, dtype, scope, nested)
-    each, outs = range(len(kinds)), ["out", *[f"out_{i}" for i in range(1, len(results))]]
-    text = f"(chunk, chunks, {', '.join(outs)}, {'inner, outer, strides, ' if nested else ''}"
-    text += ", ".join(f"in_{i}" for i in each) + "):\n"
-    text += "    n = out.size\n    low = chunk * n // chunks\n    high = (chunk + 1) * n // chunks\n"
+    outs = ["out", *[f"out_{i}" for i in range(1, len(results))]]
+    given = [f"in_{i}" for i in range(len(kinds)) if i != within]
+    lengths = ["inner", "outer", "strides"] if nested else []
+    text = f"(chunk, {'places' if placed else 'chunks'}, {', '.join([*outs, *lengths, *given])}):\n"
+    text += f"    in_{within} = out\n" if within is not None else ""
+    lines += [f"{out}[{'from_out + i' if nested else 'i'}] = {result}" for out, result in zip(outs, results)]
+    loop = _range(lines, kinds, nested)
+    if not placed:
+        text += "    n = out.size\n    low = chunk * n // chunks\n    high = (chunk + 1) * n // chunks\n"
+        return text + textwrap.indent(loop, "    "), scope
+    text += "    for piece in range(places[chunk, 2]):\n        low = places[chunk, 0] + piece * places[chunk, 3]\n"
+    return text + "        high = low + places[chunk, 1]\n" + textwrap.indent(loop, "        "), scope
+
+
+def _range(lines: Sequence[str], kinds: str, nested: bool) -> str:
+    """The source of the loop with these lines from element `low` to element `high`."""
+    each = range(len(kinds))
     if not nested:
-        text += "".join(f"    x{i} = in_{i}[0]\n" for i in each if kinds[i] == "s")
-        text += "    for i in range(U(low), U(high)):\n"
-        lines += [f"{out}[i] = {result}" for out, result in zip(outs, results)]
-        return text + "".join(f"        {line}\n" for line in lines), scope
-    text += "    while low < high:\n        row = low // inner\n        column = low - row * inner\n"
-    text += "        count = min(inner - column, high - low)\n"
-    text += "".join(f"        at_{i} = {'column' if kinds[i] == 'v' else '0'}\n" for i in each)
-    text += "        for axis in range(outer.size - 1, -1, -1):\n"
-    text += "            index = row % outer[axis]\n            row //= outer[axis]\n"
-    text += "".join(f"            at_{i} += index * strides[axis, {i}]\n" for i in each)
-    text += "".join(f"        from_{i} = U(at_{i})\n" for i in each)
-    text += "".join(f"        x{i} = in_{i}[from_{i}]\n" for i in each if kinds[i] == "s")
-    text += "        from_out = U(low)\n        for i in range(U(count)):\n"
-    lines += [f"{out}[from_out + i] = {result}" for out, result in zip(outs, results)]
-    text += "".join(f"            {line}\n" for line in lines)
-    return text + "        low += count\n", scope
+        text = "".join(f"x{i} = in_{i}[0]\n" for i in each if kinds[i] == "s")
+        return text + "for i in range(U(low), U(high)):\n" + "".join(f"    {line}\n" for line in lines)
+    text = "while low < high:\n    row = low // inner\n    column = low - row * inner\n"
+    text += "    count = min(inner - column, high - low)\n"
+    text += "".join(f"    at_{i} = {'column' if kinds[i] == 'v' else '0'}\n" for i in each)
+    text += "    for axis in range(outer.size - 1, -1, -1):\n"
+    text += "        index = row % outer[axis]\n        row //= outer[axis]\n"
+    text += "".join(f"        at_{i} += index * strides[axis, {i}]\n" for i in each)
+    text += "".join(f"    from_{i} = U(at_{i})\n" for i in each)
+    text += "".join(f"    x{i} = in_{i}[from_{i}]\n" for i in each if kinds[i] == "s")
+    text += "    from_out = U(low)\n    for i in range(U(count)):\n"
+    return text + "".join(f"        {line}\n" for line in lines) + "    low += count\n"
 
 
 def statements(

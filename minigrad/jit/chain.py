@@ -8,15 +8,14 @@ the same thread. What nobody needs but the loop behind lies where that loop writ
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from minigrad import scalar
-from minigrad.devices import cpu, cpu_loops
+from minigrad.devices import cpu
 from minigrad.elementwise import Elementwise
 from minigrad.jit.bind import Compiled, Step
-from minigrad.jit.fuse import is_elementwise
+from minigrad.jit.fuse import loop_of
 from minigrad.jit.fused import Fused
 from minigrad.jit.native import native_of
 from minigrad.jit.order import memory_of
@@ -32,7 +31,7 @@ class Chained(Fused):
 
     Args:
         call: what has a kernel of its own.
-        head, tail: the elementwise calls.
+        head, tail: the loops, as of `loop_of`.
         hidden: the values that nobody else needs.
     """
 
@@ -46,7 +45,7 @@ class Chained(Fused):
         made = [v for c in members for v in c.outputs]
         self.inputs = list(dict.fromkeys(v for c in members for v in c.inputs if v is not None and v not in made))
         self.outputs = [v for v in made if v not in hidden]
-        self._kept = [v for v in made if v in hidden and (head is not None and v in head.outputs)]
+        self._kept = [] if head is None else [v for v in head.outputs if v in hidden]
         self._inside = call.outputs[0] if call.outputs[0] in hidden else None
         self.workspaces = [*self._rule.workspaces, *[Abstract(v.shape, v.dtype) for v in self._kept]]
 
@@ -85,14 +84,14 @@ class Chained(Fused):
         return [known[v] for v in self._head.outputs if v in self._call.inputs]
 
     def _follow(self, steps: list[Step], known: dict[Value, np.ndarray]) -> list[Step]:
+        """Put the loop behind where it belongs among the steps; returns what has to be done before them."""
         assert self._tail is not None
         found = _last(steps, known[self._call.outputs[0]])
-        setup, loop = _loop(self._tail, known, None if found is None else found[1], self._inside)
+        setup, loop = _steps_of(self._tail, known, found, self._inside)
         if found is None:
             steps.append(loop)
             return setup
-        at = found[0]
-        plain: list[Any] = steps[:]
+        at, plain = found[0], cast(list[Compiled], steps[:])
         steps[at] = plain[at]._replace(then=(loop,))
         for i in range(at + 1, len(steps)):
             if plain[i].kernel.checks:  # what it changes where it fails the loop has to meet again
@@ -100,12 +99,13 @@ class Chained(Fused):
         return setup
 
     def _precede(self, steps: list[Step], known: dict[Value, np.ndarray]) -> list[Step]:
+        """Put the loop before where it belongs among the steps; returns what has to be done before them."""
         assert self._head is not None
         found = _first(steps, self._read(known))
-        setup, loop = _loop(self._head, known, None if found is None else found[1], None)
+        setup, loop = _steps_of(self._head, known, found, None)
         if found is None:
             return [*setup, loop]
-        step: Any = steps[found[0]]
+        step = cast(Compiled, steps[found[0]])
         steps[found[0]] = loop._replace(then=(step._replace(then=()), *step.then))
         return setup
 
@@ -114,7 +114,8 @@ def chained(calls: list[Call], kept: Iterable[Value]) -> list[Call]:
     """The calls with loops linked to the kernels beside them; `kept` are values that are needed at the end."""
     at_end = {base for v in kept for base in v.bases}
     uses = uses_of(calls)
-    makers = {v: call for call in calls if _is_loop(call) for v in call.outputs}
+    loops = {call: loop for call in calls if (loop := loop_of(call)) is not None}
+    makers = {v: call for call in loops for v in call.outputs}
     result, gone = list(calls), set()
     for call in calls:
         if isinstance(call.primitive, (Fused, Elementwise)) or call.mutates or not call.outputs:
@@ -122,32 +123,26 @@ def chained(calls: list[Call], kept: Iterable[Value]) -> list[Call]:
         y = call.outputs[0]
         if y.base is not None or y.gpu is not None or not y.size:
             continue
-        tails = [c for c in uses.get(y, [])[:1] if _is_loop(c) and c not in gone and _goes_on(c, call)]
-        heads = [makers[v] for v in call.inputs if v in makers and makers[v] not in gone]
-        for head, tail in [(h, t) for h in (*heads[:1], None) for t in (*tails[:1], None)][:-1]:
-            members = [c for c in (head, call, tail) if c is not None]
-            order = _together(result, members)
+        head = next((makers[v] for v in call.inputs if v in makers and makers[v] not in gone), None)
+        tail = next((c for c in uses.get(y, [])[:1] if c in loops and c not in gone and _goes_on(c, call)), None)
+        either = [(head, None), (None, tail)] if head is not None and tail is not None else []
+        for before, behind in [(head, tail), *either]:
+            members = [c for c in (before, call, behind) if c is not None]
+            order = _together(result, members) if len(members) > 1 else None
             if order is None:
                 continue
-            inner = [*([] if tail is None else [y]), *([] if head is None else head.outputs)]
+            inner = [*([] if before is None else before.outputs), *([] if behind is None else [y])]
             hidden = {v for v in inner if v not in at_end and all(c in members for c in uses.get(v, ()))}
-            chain = Chained(call, head, tail, hidden)
-            if chain.links() != (head is not None, tail is not None):
+            chain = Chained(call, before and loops[before], behind and loops[behind], hidden)
+            if chain.links() != (before is not None, behind is not None):
                 continue
             made = Call(chain, chain.inputs, {}, members[-1].where)  # type: ignore[arg-type]
             made.outputs = chain.outputs
-            before, between, after = order
-            result = [*before, made, *between, *after]
+            first, between, after = order
+            result = [*first, made, *between, *after]
             gone.update(members)
             break
     return result
-
-
-def _is_loop(call: Call) -> bool:
-    """Whether it is one elementwise loop on the CPU, of elements that there are."""
-    if not call.outputs or call.outputs[0].gpu is not None or not call.outputs[0].size:
-        return False
-    return type(call.primitive) is Fused or is_elementwise(call)
 
 
 def _goes_on(loop: Call, call: Call) -> bool:
@@ -168,7 +163,7 @@ def _together(calls: Sequence[Call], members: Sequence[Call]) -> tuple[list[Call
     places = [i for i, call in enumerate(calls) if call in members]
     if len(places) < len(members) or places[-1] - places[0] > NEAR:
         return None
-    before, met, later = list(calls[: places[0]]), [], []  # type: ignore[var-annotated]
+    before, met, later = list(calls[: places[0]]), list[Call](), list[Call]()
     for call in calls[places[0] : places[-1] + 1]:
         waits = any(_depend(other, call) for other in later)
         if call in members:
@@ -240,30 +235,17 @@ def _flat(values: Iterable[Any]) -> list[Any]:
     return [b for v in values for b in (_flat(v) if isinstance(v, (tuple, list)) else [v])]
 
 
-def _loop(
-    call: Call, known: dict[Value, np.ndarray], places: np.ndarray | None, inside: Value | None
+def _steps_of(
+    loop: Call, known: dict[Value, np.ndarray], link: tuple[int, np.ndarray] | None, inside: Value | None
 ) -> tuple[list[Step], Compiled]:
-    """The call of an elementwise loop over places, or over everything, and what it needs done before.
+    """What has to be done before a loop, and its call over the places of the step that it is linked to, or over all.
 
     The value `inside`, if any, is read from where the first output is written.
     """
-    inputs: Any = list(dict.fromkeys(call.inputs))
-    names = [f"in_{i}" for i in range(len(inputs))]
-    given = {v: scalar.variable(name) for v, name in zip(inputs, names)}
-    primitive: Any = call.primitive
-    own = [f"in_{i}" for i in range(len(call.inputs))] if isinstance(primitive, Fused) else primitive.inputs
-    mapping = {name: given[v] for name, v in zip(own, call.inputs)}
-    mine = primitive.expressions if isinstance(primitive, Fused) else [primitive.expression]
-    expressions = [scalar.with_values(e, mapping) for e in mine]
-    outs, arrays = [known[v] for v in call.outputs], [known[v] for v in inputs]
-    arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
-    kinds, lengths, repeats = cpu_loops.walk(outs[0].shape, tuple([a.shape for a in arrays]))
-    within = inputs.index(inside) if inside in inputs else None
-    kernel = cpu_loops.placed_kernel(expressions, names, outs[0].dtype, kinds, bool(lengths), within)
-    setup, operands = cpu_loops.repeated(arrays, repeats)
-    operands = [a for i, a in enumerate(operands) if i != within]
-    size = outs[0].size
-    if places is None:
-        places = cpu.ranges(cpu.chunks_of(size), size)
-    args = (places, *[out.ravel() for out in outs], *lengths, *operands)
-    return [Compiled(*c) for c in setup], Compiled(kernel, len(places), size, args)
+    inputs, outputs = [known[v] for v in loop.inputs if v is not None], [known[v] for v in loop.outputs]
+    size = outputs[0].size
+    places = cpu.ranges(cpu.chunks_of(size), size) if link is None else link[1]
+    within = loop.inputs.index(inside) if inside in loop.inputs else None
+    fused = cast(Fused, loop.primitive)
+    setup, made = fused.steps_over(places, outputs, inputs, within)
+    return [*setup], made

@@ -61,6 +61,15 @@ def fused(calls: list[Call], kept: set[Value]) -> list[Call]:
     return [made for call in calls if (made := joined.get(call, call)) is not None]
 
 
+def loop_of(call: Call) -> Call | None:
+    """The call as one generated loop on the CPU, if it can be one and there are elements."""
+    if not call.outputs or call.outputs[0].gpu is not None or not call.outputs[0].size:
+        return None
+    if _is_elementwise(call):
+        return _join([call], {}, set(call.outputs))
+    return call if type(call.primitive) is Fused else None
+
+
 class _Group:
     """Calls that may become one."""
 
@@ -79,7 +88,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
     of: dict[Value, _Group] = {}  # the group that makes a value
     readers: dict[int, list[_Group]] = {}  # of a Variable's memory
     for call in calls:
-        joins = is_elementwise(call)
+        joins = _is_elementwise(call)
         if not (joins or _is_product(call)):
             if _sums_up(call, of):
                 continue
@@ -162,8 +171,7 @@ def _operations(call: Call) -> int:
     return len(scalar.topological([call.primitive.expression]))  # type: ignore[attr-defined]
 
 
-def is_elementwise(call: Call) -> bool:
-    """Whether it is one of the calls that become generated loops."""
+def _is_elementwise(call: Call) -> bool:
     primitive = call.primitive
     if not isinstance(primitive, Elementwise) or primitive.expression.boolean:
         return False
@@ -221,7 +229,7 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     known: dict[Value, Expr] = {}
     if product is not None:
         known[product.outputs[0]] = scalar.variable("in_0")
-    loops = [call for call in calls if is_elementwise(call)]
+    loops = [call for call in calls if _is_elementwise(call)]
     for call in loops:
         mapping = {}
         for name, v in zip(call.primitive.inputs, call.inputs):

@@ -41,11 +41,31 @@ class Fused:
         """The call of the one loop that fills the outputs."""
         if not outputs[0].size:
             return []
-        arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
-        kinds, lengths, repeats = cpu_loops.walk(outputs[0].shape, tuple([a.shape for a in arrays]))
-        inputs = [f"in_{i}" for i in range(len(arrays))]
-        kernel = cpu_loops.kernel_of(self.expressions, inputs, outputs[0].dtype, kinds, bool(lengths))
+        kernel, lengths, arrays, repeats = self._loop(outputs[0], arrays)
         return [Compiled(*call) for call in cpu_loops.bound(kernel, outputs, lengths, arrays, repeats)]
+
+    def steps_over(
+        self, places: np.ndarray, outputs: Sequence[np.ndarray], arrays: Sequence[np.ndarray], within: int | None
+    ) -> tuple[list[Compiled], Compiled]:
+        """What has to be done before, and the call of the loop over places, a row for each chunk.
+
+        The array numbered `within`, if any, is what the first output holds before.
+        """
+        kernel, lengths, arrays, repeats = self._loop(outputs[0], arrays, True, within)
+        setup, operands = cpu_loops.repeated(arrays, repeats)
+        operands = [a for i, a in enumerate(operands) if i != within]
+        args = (places, *[out.ravel() for out in outputs], *lengths, *operands)
+        return [Compiled(*call) for call in setup], Compiled(kernel, len(places), outputs[0].size, args)
+
+    def _loop(
+        self, out: np.ndarray, arrays: Sequence[np.ndarray], placed: bool = False, within: int | None = None
+    ) -> tuple[cpu.Kernel, tuple, list[np.ndarray], tuple[int, ...]]:
+        """The kernel, the lengths that it takes, the arrays without what they repeat, and how often it wants each."""
+        arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
+        kinds, lengths, repeats = cpu_loops.walk(out.shape, tuple([a.shape for a in arrays]))
+        inputs = [f"in_{i}" for i in range(len(arrays))]
+        kernel = cpu_loops.kernel_of(self.expressions, inputs, out.dtype, kinds, bool(lengths), placed, within)
+        return kernel, lengths, arrays, repeats
 
 
 class FusedProduct(Fused):
