@@ -108,6 +108,19 @@ def test_a_norm_with_loops_on_both_sides():
     assert links(jitted)[0] == 3
 
 
+def test_a_loop_that_makes_a_scale_stays_apart():
+    rng = np.random.default_rng(14)
+    x, gamma, s = (rng.standard_normal(n) for n in ((700, 96), 96, (700, 96)))
+
+    def function(x, gamma, s):
+        return [normed(x, gamma * 2.0, None, (1,), (1,)), mg.relu(normed(x, gamma * 2.0, None, (0,), (1,)) + s)]
+
+    (f, got), (_, want) = both(function, x, gamma, s)
+    close(got, want)
+    assert sorted(names(f)) == ["mg::mul", "norms::standardize", "standardize+add+relu"]
+    assert links(f) == [2]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 def test_scores_before_a_softmax(name, dtype):
