@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from minigrad import _blas, plugins, primitive
-from minigrad.devices import cache, cpu, cuda, threads
+from minigrad.devices import blas, blas_library, cache, cpu, cuda, threads
 
 
 def lines() -> list[str]:
@@ -31,7 +31,7 @@ def lines() -> list[str]:
         ("devices", "reference (NumPy), cpu (Numba), cuda (numba.cuda)"),
         ("cuda", cuda.status()),
         ("threads", f"{threads.count()} for kernels, of {os.cpu_count()} processors"),
-        ("blas", f"{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
+        ("blas", f"{_multiplier()}{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
         ("cache", f"{kernels or 'none'} ({why}{held})"),
         ("memory", f"{free:.1f} MiB free in the pool, which keeps at most {limit:.0f}"),
         ("built in", f"mg: {_listed('mg')}"),
@@ -45,8 +45,8 @@ def lines() -> list[str]:
 def blas_name() -> str:
     """The BLAS that NumPy was built with."""
     config = np.show_config(mode="dicts")
-    blas = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
-    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+    found = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
+    return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
 
 
 def blas_kernels() -> str:
@@ -62,6 +62,13 @@ def blas_kernels() -> str:
                 function.restype = ctypes.c_char_p
                 return function().decode()
     return "unknown"
+
+
+def _multiplier() -> str:
+    """What kernels multiply with, where NumPy's OpenBLAS isn't what they do."""
+    if blas.LIBRARY is None or blas.LIBRARY.name == blas_library.OPENBLAS:
+        return ""
+    return f"{blas.LIBRARY.name} in kernels (MINIGRAD_BLAS=openblas turns this off); NumPy has "
 
 
 def _listed(namespace: str) -> str:

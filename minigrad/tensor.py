@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import cuda
+from minigrad.devices import cpu, cuda
 from minigrad.devices.cuda import DeviceArray, dlpack
 from minigrad.errors import ArgumentError, ArgumentTypeError, DTypeError, GradientError, ShapeError
 
@@ -443,7 +443,11 @@ def _as_array(value: Any, dtype: Any, copy: bool) -> np.ndarray:
         target = dtypes.native(array.dtype)
     if dtypes.is_half(target):
         array = dtypes.rounded(array, target)
-    return np.array(array, target, copy=True if copy else None, order="C", subok=False)
+    if not copy:
+        return np.array(array, target, copy=None, order="C", subok=False)
+    memory = cpu.empty(array.shape, target)  # where lines of the cache begin, if it is large
+    np.copyto(memory, array, casting="unsafe")
+    return memory
 
 
 def _four_digits(value: Any) -> str:

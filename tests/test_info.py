@@ -11,6 +11,7 @@ import pytest
 from fake_plugins import announce, write_plugin
 
 from minigrad import _info, plugins, primitive
+from minigrad.devices import blas
 
 
 def facts():
@@ -56,8 +57,12 @@ def test_versions_devices_threads_and_blas():
     assert "reference (NumPy)" in report["devices"]
     assert "cpu (Numba)" in report["devices"]
     assert report["threads"] == f"{numba.get_num_threads()} for kernels, of {os.cpu_count()} processors"
-    assert report["blas"].startswith(_info.blas_name())
-    assert f"kernels for {_info.blas_kernels()}; " in report["blas"]
+    numpys = f"{_info.blas_name()}, kernels for {_info.blas_kernels()}; "
+    if blas.LIBRARY is None or blas.LIBRARY.name == "OpenBLAS":
+        assert report["blas"].startswith(numpys)
+    else:
+        assert report["blas"].startswith(f"MKL {blas.LIBRARY.name.split()[1]} in kernels (MINIGRAD_BLAS=openblas ")
+        assert f"; NumPy has {numpys}" in report["blas"]
     assert report["minigrad"].endswith(str(Path(_info.__file__).parent))
 
 

@@ -1,62 +1,39 @@
-"""Matrix products in kernels, by the very library that NumPy multiplies with: its ``gemm``, held to one thread.
+"""Matrix products in kernels, by the library that `blas_library` finds: its ``gemm``, held to one thread.
 
 OpenBLAS has threads of its own, which stay awake for a while after a product; kernels' threads and these would take
 the processors from each other. So kernels cut a large product into blocks for their own threads, and while they compute
 blocks OpenBLAS uses one. The first that enters notes the number of its threads, the last that leaves restores it, under
-a lock: several threads of Python may multiply at once.
+a lock: several threads of Python may multiply at once. MKL knows a number for each thread that calls, which needs none.
 
-NumPy's wheels bring OpenBLAS with 64-bit integers. Where no such library is among what is loaded, there is no `TABLE`.
+Where there is no such library, there is no `TABLE`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minigrad.devices import blas_library
 from minigrad.devices.function import jit
 from minigrad.devices.intrinsic import Intrinsic, ask, emit_call, swap, wait
 
-_SYMBOLS = (
-    *("cblas_sgemm", "cblas_dgemm", "cblas_sgemv", "cblas_dgemv"),
-    *("openblas_get_num_threads", "openblas_set_num_threads"),
-)
-_GEMM, _GEMV, _GET, _SET, _YIELD, _LOCK, _INSIDE, _FORMER = 0, 2, *range(4, 10)  # places in the table
+_GEMM, _GEMV, _GET, _SET, _SET_OWN, _YIELD, _LOCK, _INSIDE, _FORMER = 0, 2, *range(4, 11)  # places in the table
 _ROWS, _PLAIN, _TRANSPOSED = map(np.int32, (101, 111, 112))  # cblas's words for layout and transposition
 _PATIENCE = 1000  # looks at the lock before another thread may have the processor
 
+#: The library that kernels multiply with.
+LIBRARY = blas_library.find()
+
 
 def _table() -> np.ndarray | None:
-    for library in _libraries():
-        for prefix in ("scipy_", ""):
-            names = [f"{prefix}{name}64_" for name in _SYMBOLS]
-            if all(hasattr(library, name) for name in names):
-                found = [getattr(library, name) for name in names]
-                return np.array([*map(_address, [*found, ctypes.CDLL(None).sched_yield]), 0, 0, 0], np.int64)
-    return None
-
-
-def _libraries() -> Iterator[ctypes.CDLL]:
-    """The OpenBLAS that NumPy has loaded."""
-    if not hasattr(os, "RTLD_NOLOAD"):
-        return
-    home = Path(np.__file__).parent
-    for folder in (home.parent / "numpy.libs", home / ".dylibs"):
-        for path in sorted(folder.glob("*openblas64_*")):
-            try:
-                yield ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD)
-            except OSError:  # there, but not what NumPy loaded
-                continue
-
-
-def _address(function: Any) -> int:
-    found = ctypes.cast(function, ctypes.c_void_p).value
-    assert found is not None
-    return found
+    if LIBRARY is None:
+        return None
+    for_threads = (LIBRARY.get_threads, LIBRARY.set_threads, LIBRARY.set_own_threads)
+    pause = blas_library.address(ctypes.CDLL(None).sched_yield)
+    return np.array([*LIBRARY.products, *for_threads, pause, 0, 0, 0], np.int64)
 
 
 #: What kernels pass to the functions below: addresses in the library, a lock, how many are inside, and the number of
@@ -80,13 +57,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def threads() -> int:
-    """How many threads OpenBLAS uses."""
+    """How many threads the library uses."""
     assert TABLE is not None
     return ask(TABLE[_GET])
 
 
 def set_threads(number: int) -> None:
-    """Have OpenBLAS use so many threads."""
+    """Have the library use so many threads."""
     assert TABLE is not None
     _tell(TABLE[_SET], number)
 
@@ -96,18 +73,24 @@ def set_threads(number: int) -> None:
 
 @jit
 def hold(table):
-    """Have OpenBLAS use one thread until `release`."""
+    """Have the library use one thread, at least in this one, until `release`, which wants what this returns."""
+    if table[_SET_OWN] != 0:
+        return _tell_own(table[_SET_OWN], np.int32(1))
     _enter(table)
     if table[_INSIDE] == 0:
         table[_FORMER] = ask(table[_GET])
         _tell(table[_SET], np.int32(1))
     table[_INSIDE] += 1
     swap(table, _LOCK, 1, 0)
+    return np.int32(0)
 
 
 @jit
-def release(table):
+def release(table, held):
     """End what `hold` began. The last to leave restores the number of threads."""
+    if table[_SET_OWN] != 0:
+        _tell_own(table[_SET_OWN], held)
+        return
     _enter(table)
     table[_INSIDE] -= 1
     if table[_INSIDE] == 0:
@@ -159,6 +142,10 @@ def _tell_python(address, number):
     ctypes.CFUNCTYPE(None, ctypes.c_int)(int(address))(int(number))
 
 
+def _tell_own_python(address, number):
+    return ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(int(address))(int(number))
+
+
 def _gemm_python(address, order, x_op, y_op, m, n, k, alpha, x, x_row, y, y_row, beta, out, out_row):
     _call(address, (order, x_op, y_op), (m, n, k), alpha, (x, x_row, y, y_row), beta, (out, out_row))
 
@@ -176,5 +163,6 @@ def _call(address: int, words: tuple, lengths: tuple, alpha: Any, given: tuple, 
 
 
 _tell = Intrinsic(_tell_python, "void", emit_call)
+_tell_own = Intrinsic(_tell_own_python, "int32", emit_call)
 _gemm = Intrinsic(_gemm_python, "void", emit_call)
 _gemv = Intrinsic(_gemv_python, "void", emit_call)

@@ -113,14 +113,14 @@ class FusedProduct(Fused):
         begin = ["from_0 = U(at)", *[places[way].format(i) for i, way in enumerate(ways, 1)]]
         lines += [f"{out}[from_0 + i] = {result}" for out, result in zip(outs, results) if result != "x0"]
         text = f"(chunk, chunks, {', '.join(outs)}, x, y, form, table{''.join(f', {n}' for n in inputs[1:])}):\n"
-        text += "    in_0 = out\n    hold(table)\n"
+        text += "    in_0 = out\n    held = hold(table)\n"
         text += "    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):\n"
         text += "        at, left, height, width = multiply_block(block, out, x, y, form, table, F(1), F(0))\n"
         text += "        for _ in range(height):\n"
         text += "".join(f"            {line}\n" for line in begin)
         text += "            for i in range(U(width)):\n"
         text += "".join(f"                {line}\n" for line in lines)
-        text += "            at += form[COLUMNS]\n    release(table)\n"
+        text += "            at += form[COLUMNS]\n    release(table, held)\n"
         return cpu_loops.shared_kernel(f"matmul_{self.expressions[-1].op}", text, scope, dtype)
 
     @staticmethod

@@ -91,10 +91,10 @@ def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
 def multiply(chunk, chunks, out, x, y, form, table):
     """The blocks of one chunk. `form` holds what is transposed, m, n, k, rows of x and y, and the cut; then places."""
     one = out.dtype.type(1)
-    hold(table)
+    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
         multiply_block(block, out, x, y, form, table, one, one - one)
-    release(table)
+    release(table, held)
 
 
 @cpu.chunked
@@ -104,10 +104,10 @@ def descend(chunk, chunks, param, x, y, form, table, lr, weight_decay):
     The gradient is stored nowhere. A rate of 0 changes nothing, whatever the gradient.
     """
     step, keep = param.dtype.type(-lr[0]), param.dtype.type(1.0 - lr[0] * weight_decay)
-    hold(table)
+    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
         multiply_block(block, param, x, y, form, table, step, keep)
-    release(table)
+    release(table, held)
 
 
 @cpu.chunked
@@ -115,7 +115,7 @@ def descend_with_momentum(chunk, chunks, param, velocity, x, y, form, table, lr,
     """velocity ← momentum·velocity − lr·(x·y + weight_decay·param), then param ← param + velocity, as `descend`."""
     kind = param.dtype.type
     step, keep, decay, n = kind(-lr[0]), kind(momentum), kind(lr[0] * weight_decay), form[COLUMNS]
-    hold(table)
+    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
         at, _, height, width = multiply_block(block, velocity, x, y, form, table, step, keep)
         for row in range(height):
@@ -123,7 +123,7 @@ def descend_with_momentum(chunk, chunks, param, velocity, x, y, form, table, lr,
             for i in range(width):
                 v[i] -= decay * p[i]
                 p[i] += v[i]
-    release(table)
+    release(table, held)
 
 
 @cpu.jit
