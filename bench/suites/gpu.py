@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench import training
+from bench import backward, training
 from bench.case import Case, Work
 from bench.suites import norms, train
 
@@ -108,7 +108,7 @@ def _norm(case: Case) -> Work:
 
     def check() -> list[float]:
         y = run()
-        return norms.digest([t.numpy() for t in (y, *[leaf.grad for leaf in leaves])])
+        return backward.digest([t.numpy() for t in (y, *[leaf.grad for leaf in leaves])])
 
     def share() -> float:
         """The bandwidth of what must be moved, in percent of that of a copy of x."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from bench import backward
 from bench.case import Case, Work
 from bench.copying import share_of_copy
 
@@ -53,36 +55,16 @@ def cases(quick: bool) -> list[Case]:
 
 
 def with_minigrad(case: Case) -> Work:
-    import minigrad as mg
+    arrays = arrays_of(case)
 
-    x, *parameters, ct = arrays_of(case)
-    inputs = [mg.tensor(a) for a in (x, *parameters)]
-    leaves = [mg.tensor(a, requires_grad=True) for a in (x, *parameters)]
-    ct = mg.tensor(ct)
-    function = function_of(case)
+    def columns(run: Callable) -> dict[str, Work]:
+        size = arrays[0].nbytes
+        if size <= LARGE:
+            return {}
+        # Through memory go x and y, then x, dy and dx.
+        return {"share of copy [%]": Work(value=lambda: share_of_copy(run, size, 5, backward.threads()))}
 
-    @mg.jit
-    def step(*given: Any) -> Any:
-        y, pull = mg.vjp(function, *given[:-1])
-        return y, *pull(given[-1])
-
-    def run() -> Any:
-        return step(*inputs, ct)
-
-    def eager() -> Any:
-        for leaf in leaves:
-            leaf.grad = None
-        y = function(*leaves)
-        y.backward(ct)
-        return y
-
-    def check() -> list[float]:
-        return digest([t.numpy() for t in run()])
-
-    columns = {"eager": Work(eager)}
-    if x.nbytes > LARGE:  # x in, y out; x and dy in, dx out
-        columns["share of copy [%]"] = Work(value=lambda: share_of_copy(run, x.nbytes, 5, _threads()))
-    return Work(run, check=check, columns=columns)
+    return backward.with_minigrad(function_of(case), arrays, columns)
 
 
 def function_of(case: Case) -> Any:
@@ -114,13 +96,11 @@ def with_torch_on(case: Case, compiled: Any, device: str = "cpu") -> Work:
     import torch
     import torch.nn.functional as F
 
-    torch.set_num_threads(_threads())
     axis, groups, ndim = case.data["axis"], case.data["groups"], len(case.data["shape"])
-    x, *parameters, ct = (torch.from_numpy(a).to(device) for a in arrays_of(case))
+    tensors = [torch.from_numpy(a).to(device) for a in arrays_of(case)]
     last = ndim == 4 and axis == 3 and case.data["kind"] != "weight"
     if last:  # torch's view of NHWC memory
-        x, ct = x.permute(0, 3, 1, 2), ct.permute(0, 3, 1, 2)
-    leaves = [t.requires_grad_() for t in (x, *parameters)]
+        tensors = [t.permute(0, 3, 1, 2) if t.ndim == 4 else t for t in tensors]
     function = compiled(
         {
             "batch": lambda x, g, b: F.batch_norm(x, None, None, g, b, training=True, eps=EPSILON),
@@ -131,19 +111,7 @@ def with_torch_on(case: Case, compiled: Any, device: str = "cpu") -> Work:
             "weight": lambda v, g: torch._weight_norm(v, g.reshape((1,) * (ndim - 1) + (-1,)), ndim - 1),
         }[case.data["kind"]]
     )
-
-    def run() -> Any:
-        y = function(*leaves)
-        found = y, *torch.autograd.grad(y, leaves, ct)
-        if device != "cpu":
-            torch.cuda.synchronize()
-        return found
-
-    def check() -> list[float]:
-        arrays = [t.detach().cpu() for t in run()]
-        return digest([(t.permute(0, 2, 3, 1) if last and t.ndim == 4 else t).numpy() for t in arrays])
-
-    return Work(run, check=check)
+    return backward.with_torch(function, tensors, lambda t: t.permute(0, 2, 3, 1) if last and t.ndim == 4 else t)
 
 
 def with_jax(case: Case) -> Work:
@@ -152,7 +120,6 @@ def with_jax(case: Case) -> Work:
 
     kind, shape, axis, groups = (case.data[k] for k in ("kind", "shape", "axis", "groups"))
     ndim = len(shape)
-    arrays = [jax.device_put(a) for a in arrays_of(case)]
     cut = (*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :]) if groups else shape
     per_sample = kind in ("group", "instance")
     reduced = {
@@ -175,20 +142,7 @@ def with_jax(case: Case) -> Work:
         var = jnp.mean(centred * centred, reduced, keepdims=True)
         return (centred * (jax.lax.rsqrt(var + EPSILON) * gamma) + beta).reshape(shape)
 
-    @jax.jit
-    def step(*given: Any) -> Any:
-        y, pull = jax.vjp(formula, *given[:-1])
-        return y, *pull(given[-1])
-
-    def run() -> Any:
-        return jax.block_until_ready(step(*arrays))
-
-    def check() -> list[float]:
-        import numpy as np
-
-        return digest([np.asarray(a) for a in run()])
-
-    return Work(run, check=check)
+    return backward.with_jax(formula, arrays_of(case))
 
 
 def arrays_of(case: Case) -> list:
@@ -202,25 +156,7 @@ def arrays_of(case: Case) -> list:
     return [2 * x + 1, *parameters, ct]
 
 
-def digest(arrays: list) -> list[float]:
-    """Some elements of each array, from all over it, on the scale of 1."""
-    import numpy as np
-
-    found = []
-    for i, a in enumerate(arrays):
-        flat = np.ascontiguousarray(a).reshape(-1)
-        scale = np.sqrt(arrays[0].size / a.size) if i > 1 else 1.0
-        found += [float(v) / scale for v in flat[:: max(1, flat.size // 7)][:7]]
-    return found
-
-
 def name_of(kind: str, shape: tuple[int, ...], axis: int, groups: int) -> str:
     layout = {(4, -1): " NHWC", (4, 1): " NCHW"}.get((len(shape), axis), "") if kind != "weight" else ""
     of = f" in {groups}" if kind == "group" else ""
     return f"{kind} ({', '.join(map(str, shape))}){layout}{of}"
-
-
-def _threads() -> int:
-    import os
-
-    return int(os.environ["OMP_NUM_THREADS"])
