@@ -145,14 +145,19 @@ def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
     """There is nothing to fill."""
 
 
-#: Comparisons of addresses up to which LLVM vectorizes a loop over several arrays that might overlap.
-MOST_COMPARISONS = 8
-
 #: Operations in one loop, beyond which registers run out.
 MOST_OPERATIONS = 48
 
+#: Comparisons of addresses that a loop may begin with. LLVM vectorizes loops with up to 128 since version 20.
+MOST_COMPARISONS = 40
+
 _MOST_SHAPES = 4096  # remembered a loop
 _shared: dict[tuple[int, str], cpu.Kernel] = {}
+
+
+def has_room(outputs: int, inputs: int) -> bool:
+    """Whether a loop over so many arrays is fast: of pairs, one of them written, it must know that they lie apart."""
+    return outputs * inputs + outputs * (outputs - 1) // 2 <= MOST_COMPARISONS
 
 
 def kernel_of(

@@ -8,9 +8,12 @@ itself, which also lets LLVM drop or specialize them.
 
 from typing import Any
 
-from llvmlite.binding import Linkage, parse_bitcode
+from llvmlite.binding import Linkage, llvm_version_info, parse_bitcode
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler, CompileResult
+
+if llvm_version_info < (20,):  # whose code for `cpu_math` is wrong by far more than its bounds, as its tests show
+    raise ImportError("minigrad's kernels need LLVM 20 or later, which numba 0.62 brings: pip install 'numba>=0.62'")
 
 
 class Library(JITCodeLibrary):

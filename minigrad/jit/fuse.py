@@ -17,7 +17,7 @@ left beside a normalization or a softmax then follows its chunks; see `chain`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
 from minigrad import dtypes, scalar
@@ -159,12 +159,7 @@ def _has_room(like: Value, outputs: int, reads: Collection[Value]) -> bool:
     """Whether a loop is fast with so many outputs and these inputs."""
     if like.gpu is not None:
         return outputs + len(reads) <= MOST_GPU_ARRAYS
-    return _comparisons(outputs, reads) <= cpu_loops.MOST_COMPARISONS
-
-
-def _comparisons(outputs: int, reads: Iterable[Value]) -> int:
-    """How many pairs of arrays a loop must know to lie apart, one of each pair being written."""
-    return outputs * len([v for v in reads if v.size > v.dtype.itemsize]) + outputs * (outputs - 1) // 2
+    return cpu_loops.has_room(outputs, len([v for v in reads if v.size > v.dtype.itemsize]))
 
 
 def _operations(call: Call) -> int:

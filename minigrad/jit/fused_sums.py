@@ -63,7 +63,7 @@ class FusedSums(Fused):
             fits = short or r1 >= least
         buffers = buffers_of(self.sums, self.stored, walk.kinds, way)
         writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
-        if not fits or writes * reads + writes * (writes - 1) // 2 > cpu_loops.MOST_COMPARISONS:
+        if not fits or not cpu_loops.has_room(writes, reads):
             return False
         width = plan.work[1] if plan.work else 1
         self._walk, self._plan, self._way = walk, plan, way

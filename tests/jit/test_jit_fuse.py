@@ -202,3 +202,17 @@ def test_gradients_through_finished_products(width):
     (_, (value, dx)), (_, (want, want_dx)) = both(lambda x: mg.value_and_grad(loss)(x), x)
     np.testing.assert_allclose(value.item(), want.item(), rtol=1e-12)
     np.testing.assert_allclose(dx.numpy(), want_dx.numpy(), rtol=1e-10, atol=1e-15)
+
+
+def test_several_results_of_several_arrays_are_one_loop():
+    def function(x, y, w):
+        out, pull = mg.vjp(lambda x, y: mg.tanh(x) * mg.sigmoid(y), x, y)
+        return out, *pull(w)
+
+    args = np.random.default_rng(4).standard_normal((3, 6, 7))
+    (f, got), (_, want) = both(function, *args)
+    assert [name for name in names(f) if name != "mg::identity"] == [
+        "tanh+sigmoid+mul+mul.d0+mul.d1+sigmoid.d0+tanh.d0"
+    ]
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-12)
