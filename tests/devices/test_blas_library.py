@@ -143,6 +143,20 @@ def test_an_mkl_that_others_loaded_keeps_its_threads():
     assert run(OTHERS, MINIGRAD_BLAS="mkl") == ["2", "2", "1", "2", "3", "3", "1", "3"]
 
 
+UNUSED = f"""
+import ctypes
+mkl = ctypes.CDLL({str(MKL)!r})
+import minigrad
+mkl.MKL_Set_Num_Threads(2)
+print(mkl.MKL_Get_Max_Threads())
+"""
+
+
+@needs_mkl
+def test_an_mkl_that_others_have_not_used_yet_is_left_to_them():
+    assert run(UNUSED) == ["2"]
+
+
 @pytest.mark.skipif(blas.TABLE is None, reason="NumPy has another BLAS here")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_where_matrices_lie(dtype):
