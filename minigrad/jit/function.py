@@ -19,7 +19,7 @@ from minigrad.jit.replay import Replay, closed
 from minigrad.jit.signature import Signature
 from minigrad.tape import is_recording, state
 
-_LARGE = 1 << 20  # bytes of values: what their recording took, free now, replays will not ask for
+_LARGE = 1 << 18  # bytes of values: what their recording took, free now, replays will not ask for
 
 
 class Jitted:
