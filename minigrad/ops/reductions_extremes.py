@@ -1,17 +1,19 @@
-"""The primitives of extremes: max, min, where they are, and any and all. NumPy's loops are fast enough here."""
+"""The primitives of extremes: max, min, where they are, and any and all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, ShapeError
 from minigrad.ops import arithmetic, cast
-from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, sum_p
-from minigrad.primitive import Primitive, Sample
+from minigrad.ops.reductions_cpu import reduce_into, workspace_of
+from minigrad.ops.reductions_operations import MAX, MIN, SUM, Operation
+from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, split, sum_p, summed_axes
+from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor
 
 max_p = Primitive("mg::max")
@@ -31,7 +33,9 @@ def _share(x: Tensor, out: Tensor, axes: tuple[int, ...], keepdims: bool) -> Ten
     return ties / sum_p(ties, axes=axes, keepdims=True)
 
 
-def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
+def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc) -> None:
+    name = operation.name
+
     @primitive.infer
     def _(x, *, axes, keepdims):
         result = reduced(name, x, axes, keepdims, x.dtype)
@@ -40,18 +44,18 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
             raise ArgumentError(f"{name}: x has shape {x.shape}, expected elements along the reduced axis {empty[0]}")
         return result
 
+    @primitive.workspace
+    def _(x, *, axes, keepdims):
+        return workspace_of(x.shape, axes, x.dtype)
+
     @primitive.kernel("reference")
     def _(x, *, axes, keepdims):
         return ufunc.reduce(x, axis=axes, keepdims=keepdims)
 
     @primitive.kernel("cpu")
     def _(out, x, *, axes, keepdims):
-        if axes == (x.ndim - 1,) and 1 < x.shape[-1] <= 16 and out.size >= 1024:
-            # NumPy starts its loop anew for every row: with many short ones, going over columns is faster.
-            best = out.reshape(x.shape[:-1])
-            ufunc(x[..., 0], x[..., 1], out=best)
-            for i in range(2, x.shape[-1]):
-                ufunc(best, x[..., i], out=best)
+        if dtypes.has_kernels(x.dtype):
+            reduce_into(operation, *split(out), x, axes)
         else:
             ufunc.reduce(x, axis=axes, out=out, keepdims=keepdims)
 
@@ -74,8 +78,24 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
         yield Sample((np.ones((3, 0)),), bad, error=ArgumentError, match="elements along the reduced axis 1")
 
 
-_define_extreme(max_p, "max", np.maximum)
-_define_extreme(min_p, "min", np.minimum)
+_define_extreme(max_p, MAX, np.maximum)
+_define_extreme(min_p, MIN, np.minimum)
+
+
+class Reduction(NamedTuple):
+    """How a call reduces its input: the axes, the operation, and what the result is divided by."""
+
+    axes: tuple[int, ...]
+    operation: Operation
+    divisor: float = 1.0
+
+
+def reduction_of(primitive: Primitive, x: Abstract, params: dict[str, Any]) -> Reduction | None:
+    """How a call of a sum, mean, max or min reduces; None for another one."""
+    if primitive is max_p or primitive is min_p:
+        return Reduction(params["axes"], MAX if primitive is max_p else MIN)
+    found = summed_axes(primitive, x, params)
+    return None if found is None else Reduction(found[0], SUM, found[1])
 
 
 def _define_place(primitive: Primitive, name: str, method: Callable) -> None:
