@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +35,20 @@ def _share(x: Tensor, out: Tensor, axes: tuple[int, ...], keepdims: bool) -> Ten
     return ties / sum_p(ties, axes=axes, keepdims=True)
 
 
+_FEW = 8  # elements or results, and
+_SMALL = 1 << 18  # elements of an array, up to which one thread of NumPy is done before others have begun
+
+
+@lru_cache(maxsize=4096)
+def _suits_numpy(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether few calls of NumPy's loops over what lies together, in small arrays, are faster than a kernel."""
+    if math.prod(shape) > _SMALL:
+        return False
+    n, first = count(shape, axes), len(shape) - len(axes)
+    is_last = axes == tuple(range(first, len(shape)))
+    return (is_last and math.prod(shape[:first]) <= _FEW) or (n <= _FEW and axes in ((0,), (first,)))
+
+
 def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc) -> None:
     name = operation.name
 
@@ -46,7 +62,7 @@ def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc)
 
     @primitive.workspace
     def _(x, *, axes, keepdims):
-        return workspace_of(x.shape, axes, x.dtype)
+        return () if _suits_numpy(x.shape, axes) else workspace_of(x.shape, axes, x.dtype)
 
     @primitive.kernel("reference")
     def _(x, *, axes, keepdims):
@@ -54,8 +70,14 @@ def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc)
 
     @primitive.kernel("cpu")
     def _(out, x, *, axes, keepdims):
-        if dtypes.has_kernels(x.dtype):
+        if dtypes.has_kernels(x.dtype) and not _suits_numpy(x.shape, axes):
             reduce_into(operation, *split(out), x, axes)
+        elif axes == (x.ndim - 1,) and 1 < x.shape[-1] <= _FEW < out.size:
+            # NumPy starts its loop anew for every row: with many short ones, going over columns is faster.
+            best = out.reshape(x.shape[:-1])
+            ufunc(x[..., 0], x[..., 1], out=best)
+            for i in range(2, x.shape[-1]):
+                ufunc(best, x[..., i], out=best)
         else:
             ufunc.reduce(x, axis=axes, out=out, keepdims=keepdims)
 

@@ -45,8 +45,11 @@ class Operation:
     names: dict[str, Any]
 
 
-def _rows_into(join: cpu.Function) -> cpu.Function:
-    """What takes rows of x into a row of accumulators, and `rest` elements of one more."""
+def _rows_into(join: cpu.Function, pair: cpu.Function, checked: cpu.Function) -> cpu.Function:
+    """What takes rows of x into a row of accumulators, and `rest` elements of one more.
+
+    Elements of `ROWS` rows are paired; what that comes to is `checked` beside the elements.
+    """
 
     @cpu.jit
     def rows_into(acc, x, stride, rows, rest):
@@ -57,9 +60,10 @@ def _rows_into(join: cpu.Function) -> cpu.Function:
             e, f = x[4 * stride : 4 * stride + n], x[5 * stride : 5 * stride + n]
             g, h = x[6 * stride : 6 * stride + n], x[7 * stride : 7 * stride + n]
             for j in range(n):
-                left = join(join(a[j], b[j]), join(c[j], d[j]))
-                right = join(join(e[j], f[j]), join(g[j], h[j]))
-                acc[j] = join(acc[j], join(left, right))
+                left = pair(pair(a[j], b[j]), pair(c[j], d[j]))
+                right = pair(pair(e[j], f[j]), pair(g[j], h[j]))
+                found = checked(pair(left, right), a[j], b[j], c[j], d[j], e[j], f[j], g[j], h[j])
+                acc[j] = join(acc[j], found)
             at = ROWS * stride
         else:
             for _ in range(rows):
@@ -95,6 +99,11 @@ def _plus(x, y):
     return np.float64(x) + np.float64(y)
 
 
+@cpu.jit(inline=True)
+def _unchecked(found, a, b, c, d, e, f, g, h):
+    return found
+
+
 @cpu.jit
 def _total(x):
     found = 0.0
@@ -111,7 +120,7 @@ SUM = Operation(
     found="run_{k}",
     join=_plus,
     run=_total,
-    rows=_rows_into(_plus),
+    rows=_rows_into(_plus, _plus, _unchecked),
     fold=_fold(_plus),
     names={},
 )
@@ -127,7 +136,12 @@ def _extreme(name: str, start: float, order: str, pick: Callable, join: Callable
         return builder.select(builder.fcmp_ordered(order, *values, flags=flags), *values, flags=flags)
 
     chosen = Intrinsic(pick, None, emit, [emit, order])
-    joined = cpu.jit(join, inline=True)
+    joined, compared = cpu.jit(join, inline=True), cpu.jit(pick, inline=True)
+
+    @cpu.jit(inline=True)
+    def checked(found, a, b, c, d, e, f, g, h):
+        is_nan = (a != a) | (b != b) | (c != c) | (d != d) | (e != e) | (f != f) | (g != g) | (h != h)
+        return np.nan if is_nan else found
 
     @cpu.jit
     def run(x):
@@ -145,7 +159,7 @@ def _extreme(name: str, start: float, order: str, pick: Callable, join: Callable
         found="(F(np.nan) if is_nan_{k} else run_{k})",
         join=joined,
         run=run,
-        rows=_rows_into(joined),
+        rows=_rows_into(joined, compared, checked),
         fold=_fold(joined),
         names={f"pick_{name}": chosen},
     )
