@@ -296,7 +296,8 @@ def test_extremes_in_all_forms(shape, axes, dtype, costly):
         return z.max(axis=axes), z.min(axis=axes)
 
     f, g = mg.jit(function), mg.jit(lambda x, y: (mg.sigmoid(x) if costly else x) * y)
-    got, z = f(mg.tensor(x), mg.tensor(unit)), g(mg.tensor(x), mg.tensor(unit)).numpy()
+    z = g(mg.tensor(x), mg.tensor(unit)).numpy()
+    got = [f(mg.tensor(x), mg.tensor(unit)) for _ in range(2)][1]  # the first call is of single primitives
     assert np.isnan(z).any()
     assert not all(np.isnan(t.numpy()).all() for t in got) or got[0].size <= 4
     for t, want in zip(got, (z.max(axis=axes), z.min(axis=axes)), strict=True):
@@ -318,10 +319,10 @@ def test_sums_and_extremes_of_the_same_elements_are_one_loop(axis):
     close(got, want, "float32")
     assert len(names(f)) == 2  # that of another square apart
     f = mg.jit(lambda x, y: ((z := x * y).sum(axis), z.max(axis)))
-    got = f(mg.tensor(x), mg.tensor(y))
+    got = [f(mg.tensor(x), mg.tensor(y)) for _ in range(2)][1]
     assert names(f) == ["mul+sum+max"]
     np.testing.assert_array_equal(got[1].numpy(), (x * y).max(axis))
-    np.testing.assert_array_equal(got[0].numpy(), mg.tensor(x * y).sum(axis).numpy())
+    np.testing.assert_allclose(got[0].numpy(), (x * y).sum(axis, dtype=float), rtol=1e-4, atol=1e-5)
 
 
 def test_extremes_of_strided_and_repeated_operands():

@@ -381,3 +381,11 @@ def test_extremes_of_strided_arrays_and_one_thread(monkeypatch):
             with monkeypatch.context() as patch:
                 patch.setattr(threads, "count", lambda: 1)
                 assert mg.max(mg.tensor(y), axis).numpy().tobytes() == found.tobytes()
+
+
+def test_a_nan_in_any_place_arrives():
+    x = np.zeros((64, 64))
+    np.fill_diagonal(x[:40, :40], np.nan)
+    for axis in (0, 1):
+        assert np.isnan(mg.max(x, axis).numpy()).tolist() == [True] * 40 + [False] * 24
+        assert np.isnan(mg.min(x, axis).numpy()).tolist() == [True] * 40 + [False] * 24
