@@ -342,3 +342,16 @@ def test_gradients_through_fused_extremes():
     z = np.maximum(x * 2, 0)
     ties = z == z.max(1, keepdims=True)
     np.testing.assert_allclose(got.numpy(), 2 * ties * (z > 0) / ties.sum(1, keepdims=True) * c[:, None], rtol=1e-12)
+
+
+def test_elements_of_several_reductions_have_buffers_of_their_own():
+    x, y = np.random.default_rng(15).standard_normal((2, 20, 300))
+
+    def function(x, y):
+        z = mg.exp(x)
+        w = z * y
+        return z.max(1), w.min(1), z.sum(1)
+
+    (f, got), (_, want) = both(function, x, y)
+    close(got, want)
+    assert names(f) == ["exp+mul+max+min+sum"]
