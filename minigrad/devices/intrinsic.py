@@ -17,13 +17,15 @@ class Intrinsic(Function):
 
     Args:
         python: does the same in Python, for calls from there and where compilation is switched off.
-        result: the type of what it returns, of `numba.types`.
+        result: the type of what it returns, of `numba.types`; None for that of its first argument.
         emit: writes the instructions, as Numba's ``intrinsic`` wants it: ``emit(context, builder, signature, values)``.
         made_of: functions and constants besides `emit` that the code depends on.
         results: how many of these it returns, as a tuple where there are several.
     """
 
-    def __init__(self, python: Callable, result: str, emit: Callable, made_of: Sequence[Any] = (), *, results: int = 1):
+    def __init__(
+        self, python: Callable, result: str | None, emit: Callable, made_of: Sequence[Any] = (), *, results: int = 1
+    ):
         super().__init__(python)
         self._results = results
         self.entry = python
@@ -44,14 +46,16 @@ class Intrinsic(Function):
 
     def stamp(self) -> str:
         parts = [text_of(p.__code__) if inspect.isfunction(p) else repr(p) for p in self._made_of]
-        return hashlib.sha256("\0".join([self.__name__, self._result, str(self._results), *parts]).encode()).hexdigest()
+        return hashlib.sha256(
+            "\0".join([self.__name__, str(self._result), str(self._results), *parts]).encode()
+        ).hexdigest()
 
     def _typing(self) -> Callable:
         """What Numba asks for types: a function with the arguments' names."""
         from numba import types
 
         def signature(given: list) -> Any:
-            result = getattr(types, self._result)
+            result = given[0] if self._result is None else getattr(types, self._result)
             if self._results > 1:
                 result = types.UniTuple(result, self._results)
             return result(*map(types.unliteral, given)), self._emit

@@ -8,8 +8,8 @@ functions, as those of single calls are. Rounding may differ, as the compiler jo
 On a GPU loops may be of strided arrays as well, and have room for more of them.
 
 A group may begin with a matrix product: a dense layer's bias and activation, or on the way back the activation's
-derivative, are applied to each block of the product right after it was computed. It may end with sums over axes, all
-over the same, of what it makes: elements are summed as they are computed.
+derivative, are applied to each block of the product right after it was computed. It may end with sums and
+extremes over axes, all over the same, of what it makes: elements are reduced as they are computed.
 
 Before all that, kernels do themselves what they can of the elementwise work on their outputs; see `finish`. What is
 left beside a normalization or a softmax then follows its chunks; see `chain`.
@@ -26,11 +26,12 @@ from minigrad.devices.cuda import loops as cuda_loops
 from minigrad.elementwise import Elementwise
 from minigrad.jit.finish import finished
 from minigrad.jit.fused import Fused, FusedProduct
-from minigrad.jit.fused_sums import FusedSums
+from minigrad.jit.fused_reductions import FusedReductions
 from minigrad.jit.trace import Call, Value, uses_of
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
-from minigrad.ops.reductions_sums import summed_axes
+from minigrad.ops.reductions_extremes import Reduction, reduction_of
+from minigrad.ops.reductions_loops import Reduced
 from minigrad.scalar import Expr
 
 #: Operations in one loop on a GPU, where a thread has more registers, and arrays, of each of which it holds 16 bytes.
@@ -77,7 +78,7 @@ class _Group:
 
     def __init__(self, call: Call):
         self.calls = [call]
-        self.axes: tuple[int, ...] | None = None  # over which sums are taken of what it makes
+        self.axes: tuple[int, ...] | None = None  # over which what it makes is reduced
         self.made = set(call.outputs)
         self.reads = {v for v in call.inputs if v is not None}
         self.closed = False  # something that stays outside has used its values, or changed what it reads
@@ -90,7 +91,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
     for call in calls:
         joins = _is_elementwise(call)
         if not (joins or _is_product(call)):
-            if _sums_up(call, of):
+            if _reduces(call, of):
                 continue
             for v in call.inputs:
                 if v is not None and v.root in of:
@@ -118,16 +119,18 @@ def _groups(calls: list[Call]) -> list[_Group]:
     return list(groups)
 
 
-def _sums_up(call: Call, of: dict[Value, _Group]) -> bool:
-    """Whether a call sums what a group makes, which it is a part of from now on."""
-    x, axes, _ = _sum_of(call) or (None, (), 0)
-    group = None if x is None else of.get(x)
-    if group is None or x not in group.made or group.closed or group.axes not in (None, axes):
+def _reduces(call: Call, of: dict[Value, _Group]) -> bool:
+    """Whether a call reduces what a group makes, which it is a part of from now on."""
+    found = _reduction_of(call)
+    group = None if found is None else of.get(call.inputs[0])  # type: ignore[arg-type]
+    if found is None or group is None or call.inputs[0] not in group.made or group.closed:
+        return False
+    if group.axes not in (None, found.axes):
         return False
     if any(map(_is_product, group.calls)):
         return False
     group.calls.append(call)
-    group.axes = axes
+    group.axes = found.axes
     of[call.outputs[0]] = group
     return True
 
@@ -242,11 +245,11 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     ]
     names = [call.primitive.name for call in calls]
     expressions = [known[v] for v in outputs]
-    sums = [call for call in calls if call not in loops and call is not product]
+    reductions = [call for call in calls if call not in loops and call is not product]
     primitive: Any
-    if sums:
-        primitive = _summed(sums, known, expressions, names, inputs)
-        outputs = [*[call.outputs[0] for call in sums], *outputs]
+    if reductions:
+        primitive = _reduced(reductions, known, expressions, names, inputs)
+        outputs = [*[call.outputs[0] for call in reductions], *outputs]
     elif not _has_room(outputs[0], len(outputs), inputs):
         return None
     elif product is not None:
@@ -264,25 +267,26 @@ def _join(calls: list[Call], uses: dict[Value, list[Call]], at_end: set[Value]) 
     return made
 
 
-def _summed(
-    sums: list[Call], known: dict[Value, Expr], stored: list[Expr], names: list[str], inputs: list[Value]
-) -> FusedSums | None:
-    """What sums values that are known as expressions of the inputs, and stores others; None if it would be slow."""
+def _reduced(
+    calls: list[Call], known: dict[Value, Expr], stored: list[Expr], names: list[str], inputs: list[Value]
+) -> FusedReductions | None:
+    """What reduces values known as expressions of the inputs, and stores others; None if it would be slow."""
     shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
-    summed = [found for call in sums if (found := _sum_of(call)) is not None]
-    if not all(x in known for x, _, _ in summed):  # another loop makes it
+    found = [(call.inputs[0], r) for call in calls if (r := _reduction_of(call)) is not None]
+    if not all(x in known for x, _ in found):  # another loop makes it
         return None
-    x, axes, _ = summed[0]
-    made = FusedSums([known[x] for x, _, _ in summed], stored, names, [divisor for _, _, divisor in summed])
-    if len(shapes) < len(inputs) or not made.lay_out(x.abstract, axes, shapes):
+    reduced = [Reduced(r.operation, known[x]) for x, r in found]  # type: ignore[index]
+    made = FusedReductions(reduced, [r.divisor for _, r in found], stored, names)
+    x, first = found[0]
+    if len(shapes) < len(inputs) or not made.lay_out(x.abstract, first.axes, shapes):  # type: ignore[union-attr]
         return None
     return made
 
 
-def _sum_of(call: Call) -> tuple[Value, tuple[int, ...], float] | None:
-    """What a call sums, over which axes, and what it divides by; None if it does something else."""
+def _reduction_of(call: Call) -> Reduction | None:
+    """How a call reduces its input, if it does and a loop can."""
     x = call.inputs[0] if call.inputs else None
     if x is None or x.gpu is not None or not x.size:
         return None
-    found = summed_axes(call.primitive, x.abstract, call.params)
-    return None if found is None or not found[0] else (x, *found)
+    found = reduction_of(call.primitive, x.abstract, call.params)
+    return found if found is not None and found.axes else None

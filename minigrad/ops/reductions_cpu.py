@@ -1,7 +1,7 @@
-"""Sums and centred squares on the CPU: how they are cut up, and what runs.
+"""Sums, extremes and centred squares on the CPU: how they are cut up, and what runs.
 
-Work is cut over outputs, and over what is reduced into one output (`pieces`) where outputs are few; the pieces' sums
-are then combined in their order. Sums are the loops of `reductions_loops` over what is already in memory.
+Work is cut over outputs, and over what is reduced into one output (`pieces`) where outputs are few; the pieces' results
+are then combined in their order. Sums and extremes are the loops of `reductions_loops` over what is already in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from minigrad import dtypes, scalar
 from minigrad.axes import canonical
 from minigrad.devices import cpu
-from minigrad.ops.reductions_loops import fold_rows, kernel_of
+from minigrad.ops.reductions_loops import Reduced, kernel_of
+from minigrad.ops.reductions_operations import SUM, Operation
 from minigrad.primitive import Abstract
 
 _NO_WORK = np.empty((1, 1))
@@ -62,8 +63,8 @@ def plan_for(k0: int, r0: int, k1: int, r1: int) -> Plan:
     return Plan(None, False, groups * pieces, size, cut, (1, 1) if pieces > 1 else None, work)
 
 
-def sum_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
-    """The workspace of `sum_into`."""
+def workspace_of(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype) -> tuple[Abstract, ...]:
+    """The workspace of `reduce_into`."""
     work = plan_of(shape, axes).work if dtypes.has_kernels(dtype) else None
     return () if work is None else (Abstract(work, dtypes.float64),)
 
@@ -77,10 +78,18 @@ def var_workspace(shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype
     return Abstract((chunks, 2 * width), dtypes.float64), Abstract((groups,), dtypes.float64)
 
 
-def sum_into(out: np.ndarray, work: np.ndarray | None, x: np.ndarray, axes: tuple[int, ...], divisor: float) -> None:
-    """Fill `out` with the sums over `axes`, divided by `divisor`."""
+def reduce_into(
+    operation: Operation,
+    out: np.ndarray,
+    work: np.ndarray | None,
+    x: np.ndarray,
+    axes: tuple[int, ...],
+    divisor: float = 1.0,
+) -> None:
+    """Fill `out` with what the operation makes of the elements over `axes`, divided by `divisor`."""
     plan = plan_of(x.shape, axes)
-    _sum_into(out.reshape(-1), _NO_WORK if work is None else work, _flat(x, plan.permutation), plan, divisor)
+    work = _NO_WORK if work is None else work
+    _reduce_into(operation, out.reshape(-1), work, _flat(x, plan.permutation), plan, divisor)
 
 
 def var_into(
@@ -97,27 +106,34 @@ def var_into(
     x = _flat(x, plan.permutation)
     out = out.reshape(-1)
     if plan.combine:
-        _sum_into(means, work, x, plan, count)
+        _reduce_into(SUM, means, work, x, plan, count)
     kernel = _squares_columns if plan.columns else _squares_rows
     kernel(plan.chunks, plan.size, *plan.cut, work, out, divisor, means, count, x)
     if plan.combine:
-        combine(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
+        combiner(SUM)(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
 
 
-def _sum_into(out: np.ndarray, work: np.ndarray, x: np.ndarray, plan: Plan, divisor: float) -> None:
-    kernel = sum_columns if plan.columns else sum_rows
+def _reduce_into(
+    operation: Operation, out: np.ndarray, work: np.ndarray, x: np.ndarray, plan: Plan, divisor: float
+) -> None:
+    kernel = _kernel(operation, x.dtype, plan.columns)
     kernel(plan.chunks, plan.size, *plan.cut, work, out, divisor, x)
     if plan.combine:
-        combine(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
+        combiner(operation)(1, 0, 0, out, work, plan.cut[1], *plan.combine, divisor)
 
 
 def _flat(x: np.ndarray, permutation: tuple[int, ...] | None) -> np.ndarray:
     return cpu.contiguous(x if permutation is None else x.transpose(permutation)).reshape(-1)
 
 
-sum_rows = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "rows")
-sum_columns = kernel_of([scalar.variable("in_0")], [], "l", dtypes.float64, "columns")
-_sum_rows, _sum_columns = sum_rows.body, sum_columns.body
+@lru_cache
+def _kernel(operation: Operation, dtype: np.dtype, columns: bool) -> cpu.Kernel:
+    reduced = Reduced(operation, scalar.variable("in_0"))
+    return kernel_of([reduced], [], "l", dtype, "columns" if columns else "rows")
+
+
+_fold = SUM.fold
+_sum_rows, _sum_columns = [_kernel(SUM, dtypes.float64, columns).body for columns in (False, True)]
 
 
 @cpu.jit
@@ -183,28 +199,34 @@ def _squares_columns(chunk, groups, pieces, r0, k1, block, fold, work, out, divi
             mean[j] = means[slab * k1 + left + j % width]
         part = x[(slab * r0 + low) * k1 + left : (slab * r0 + high) * k1]
         _add_squares(acc, mean, part, (high - low) // fold, k1 * fold, (high - low) % fold * k1)
-        fold_rows(acc, width, fold)
+        _fold(acc, width, fold)
         if pieces == 1:
             o = out[slab * k1 + left : slab * k1 + left + width]
             for j in range(width):
                 o[j] = acc[j] / divisor
 
 
-@cpu.chunked
-def combine(chunk, first, out, work, pieces, k1, block, divisor):
-    """The outputs from their pieces' sums, which stand one below the other, in order. All in one chunk.
+@lru_cache
+def combiner(operation: Operation) -> cpu.Kernel:
+    join = operation.join
 
-    They are in the columns of the workspace from `first` on.
-    """
-    blocks = (k1 + block - 1) // block
-    for unit in range(out.size // k1 * blocks):
-        slab, left = unit // blocks, unit % blocks * block
-        width = min(block, k1 - left)
-        acc = work[unit * pieces, first : first + width]
-        for p in range(1, pieces):
-            row = work[unit * pieces + p, first : first + width]
+    @cpu.chunked
+    def combine(chunk, first, out, work, pieces, k1, block, divisor):
+        """The outputs from their pieces' results, which stand one below the other, in order. All in one chunk.
+
+        They are in the columns of the workspace from `first` on.
+        """
+        blocks = (k1 + block - 1) // block
+        for unit in range(out.size // k1 * blocks):
+            slab, left = unit // blocks, unit % blocks * block
+            width = min(block, k1 - left)
+            acc = work[unit * pieces, first : first + width]
+            for p in range(1, pieces):
+                row = work[unit * pieces + p, first : first + width]
+                for j in range(width):
+                    acc[j] = join(acc[j], row[j])
+            o = out[slab * k1 + left : slab * k1 + left + width]
             for j in range(width):
-                acc[j] += row[j]
-        o = out[slab * k1 + left : slab * k1 + left + width]
-        for j in range(width):
-            o[j] = acc[j] / divisor
+                o[j] = acc[j] / divisor
+
+    return combine

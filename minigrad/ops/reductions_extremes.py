@@ -1,17 +1,21 @@
-"""The primitives of extremes: max, min, where they are, and any and all. NumPy's loops are fast enough here."""
+"""The primitives of extremes: max, min, where they are, and any and all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, ShapeError
 from minigrad.ops import arithmetic, cast
-from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, sum_p
-from minigrad.primitive import Primitive, Sample
+from minigrad.ops.reductions_cpu import reduce_into, workspace_of
+from minigrad.ops.reductions_operations import MAX, MIN, SUM, Operation
+from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, split, sum_p, summed_axes
+from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor
 
 max_p = Primitive("mg::max")
@@ -31,7 +35,23 @@ def _share(x: Tensor, out: Tensor, axes: tuple[int, ...], keepdims: bool) -> Ten
     return ties / sum_p(ties, axes=axes, keepdims=True)
 
 
-def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
+_FEW = 8  # elements or results, and
+_SMALL = 1 << 18  # elements of an array, up to which one thread of NumPy is done before others have begun
+
+
+@lru_cache(maxsize=4096)
+def _suits_numpy(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    """Whether few calls of NumPy's loops over what lies together, in small arrays, are faster than a kernel."""
+    if math.prod(shape) > _SMALL:
+        return False
+    n, first = count(shape, axes), len(shape) - len(axes)
+    is_last = axes == tuple(range(first, len(shape)))
+    return (is_last and math.prod(shape[:first]) <= _FEW) or (n <= _FEW and axes in ((0,), (first,)))
+
+
+def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc) -> None:
+    name = operation.name
+
     @primitive.infer
     def _(x, *, axes, keepdims):
         result = reduced(name, x, axes, keepdims, x.dtype)
@@ -40,13 +60,19 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
             raise ArgumentError(f"{name}: x has shape {x.shape}, expected elements along the reduced axis {empty[0]}")
         return result
 
+    @primitive.workspace
+    def _(x, *, axes, keepdims):
+        return () if _suits_numpy(x.shape, axes) else workspace_of(x.shape, axes, x.dtype)
+
     @primitive.kernel("reference")
     def _(x, *, axes, keepdims):
         return ufunc.reduce(x, axis=axes, keepdims=keepdims)
 
     @primitive.kernel("cpu")
     def _(out, x, *, axes, keepdims):
-        if axes == (x.ndim - 1,) and 1 < x.shape[-1] <= 16 and out.size >= 1024:
+        if dtypes.has_kernels(x.dtype) and not _suits_numpy(x.shape, axes):
+            reduce_into(operation, *split(out), x, axes)
+        elif axes == (x.ndim - 1,) and 1 < x.shape[-1] <= _FEW < out.size:
             # NumPy starts its loop anew for every row: with many short ones, going over columns is faster.
             best = out.reshape(x.shape[:-1])
             ufunc(x[..., 0], x[..., 1], out=best)
@@ -74,8 +100,24 @@ def _define_extreme(primitive: Primitive, name: str, ufunc: np.ufunc) -> None:
         yield Sample((np.ones((3, 0)),), bad, error=ArgumentError, match="elements along the reduced axis 1")
 
 
-_define_extreme(max_p, "max", np.maximum)
-_define_extreme(min_p, "min", np.minimum)
+_define_extreme(max_p, MAX, np.maximum)
+_define_extreme(min_p, MIN, np.minimum)
+
+
+class Reduction(NamedTuple):
+    """How a call reduces its input: the axes, the operation, and what the result is divided by."""
+
+    axes: tuple[int, ...]
+    operation: Operation
+    divisor: float = 1.0
+
+
+def reduction_of(primitive: Primitive, x: Abstract, params: dict[str, Any]) -> Reduction | None:
+    """How a call of a sum, mean, max or min reduces; None for another one."""
+    if primitive is max_p or primitive is min_p:
+        return Reduction(params["axes"], MAX if primitive is max_p else MIN)
+    found = summed_axes(primitive, x, params)
+    return None if found is None else Reduction(found[0], SUM, found[1])
 
 
 def _define_place(primitive: Primitive, name: str, method: Callable) -> None:

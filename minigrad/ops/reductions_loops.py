@@ -1,8 +1,8 @@
-"""CPU loops that sum what they compute: generated from scalar expressions, as elementwise loops are.
+"""CPU loops that reduce what they compute: generated from scalar expressions, as elementwise loops are.
 
-An array is (k0, r0, k1, r1): kept, reduced, kept, reduced. Where the last axis is reduced, each sum is of contiguous
-runs (``rows``); where it is kept, rows are added to a row of accumulators (``columns``). Sums are carried in float64.
-Elements need never be in memory: they are computed as they are summed, and stored only if they are wanted besides.
+An array is (k0, r0, k1, r1): kept, reduced, kept, reduced. Where the last axis is reduced, each result is of contiguous
+runs (``rows``); where it is kept, rows are taken into a row of accumulators (``columns``), which are float64. Elements
+need never be in memory: they are computed as they are reduced, and stored only if they are wanted besides.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ import numpy as np
 
 from minigrad import scalar
 from minigrad.devices import cpu, cpu_loops
+from minigrad.ops.reductions_operations import ROWS, Operation
 from minigrad.scalar import Expr
 
 SHORTEST = 16  # elements of a loop, below which it is not vectorized
 LONG = 256  # elements of a loop, from which those that are left over by vectors cost little where each costs much
 STRETCH = 2048  # elements that are computed at a time, where they go through a buffer
-ROWS = 8  # that are added at a time
+
+
+class Reduced(NamedTuple):
+    """An expression of the elements that are reduced, and what is done with them."""
+
+    operation: Operation
+    element: Expr
 
 
 class Walk(NamedTuple):
@@ -68,9 +75,9 @@ def is_costly(expressions: Sequence[Expr]) -> bool:
     return any("{m}" in scalar.OPERATIONS[op].code for op in operations)
 
 
-def buffers_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, way: str) -> int:
-    """How many buffers a kernel takes, each of `buffer_size`: for the elements of sums that are nowhere else."""
-    return sum(home.startswith("buffer") for home in _homes(sums, stored, kinds, way))
+def buffers_of(reduced: Sequence[Reduced], stored: Sequence[Expr], kinds: str, way: str) -> int:
+    """How many buffers a kernel takes, each of `buffer_size`: for reduced elements that are nowhere else."""
+    return len(_buffers(_homes(reduced, stored, kinds, way)))
 
 
 def buffer_size(way: str, width: int) -> int:
@@ -78,79 +85,93 @@ def buffer_size(way: str, width: int) -> int:
     return ROWS * width if way in ("columns", "flat") else STRETCH
 
 
-def kernel_of(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, dtype: np.dtype, way: str) -> cpu.Kernel:
-    """The kernel that sums some expressions of ``in_0``, ``in_1`` ... and stores others.
+def kernel_of(reduced: Sequence[Reduced], stored: Sequence[Expr], kinds: str, dtype: np.dtype, way: str) -> cpu.Kernel:
+    """The kernel that reduces some expressions of ``in_0``, ``in_1`` ... and stores others.
 
     The ways: ``rows`` and ``columns`` compute the elements of a run, or of a row, in a loop; ``short`` those of as many
     runs as a stretch holds, and ``flat`` those of `ROWS` rows. There operands vary along the last axis alone, if at
     all, and are repeated for as many.
 
-    Called as ``kernel(chunks, work, *cut, work, [buffer,] [strides,] *sums, *divisors, *stored, *inputs)``, with a cut
-    of `reductions_cpu`. With several pieces the sums of chunk c are left in row c of the workspace. Elements of several
-    sums are computed together, and those of one loop are all of one dtype: float64 accumulators in the midst of float32
-    would halve its vectors. Only where next to nothing is computed, they are added at once.
+    Called as ``kernel(chunks, work, *cut, work, [buffer,] [strides,] *outs, *divisors, *stored, *inputs)``, with a cut
+    of `reductions_cpu`; each output has a divisor. With several pieces the results of chunk c are left in row c of the
+    workspace. Elements of several reductions are computed together, and those of one loop are all of one dtype: float64
+    accumulators in the midst of float32 would halve its vectors. Only where next to nothing is computed, they are
+    reduced at once.
     """
     scope: dict[str, Any] = {"np": np, "math": math, "F": dtype.type, "U": np.uintp, "div": cpu_loops.div}
-    scope |= {"total": total, "add_rows": add_rows, "fold_rows": fold_rows, "STRETCH": STRETCH, "ROWS": ROWS}
+    scope |= {"STRETCH": STRETCH, "ROWS": ROWS}
+    operations = [r.operation for r in reduced]
+    for o in operations:
+        scope |= {f"join_{o.name}": o.join, f"{o.name}_of": o.run, f"{o.name}_rows": o.rows, f"{o.name}_fold": o.fold}
+        scope |= o.names
     names = {f"in_{i}": i for i in range(len(kinds))}
     walked = kinds.replace("l", "v")
-    lines, results = cpu_loops.statements([*sums, *stored], names, walked, dtype, scope, nested=True)
-    homes = _homes(sums, stored, kinds, way)
-    lines += [f"stored_{k}[U(at) + i] = {result}" for k, result in enumerate(results[len(sums) :])]
+    expressions = [*[r.element for r in reduced], *stored]
+    lines, results = cpu_loops.statements(expressions, names, walked, dtype, scope, nested=True)
+    homes = _homes(reduced, stored, kinds, way)
+    lines += [f"stored_{k}[U(at) + i] = {result}" for k, result in enumerate(results[len(reduced) :])]
     columns = way in ("columns", "flat")
     cut = "groups, pieces, r0, k1, block, fold" if columns else "groups, pieces, r0, k1, r1"
     text = _head(cut, homes, stored, kinds)
     if columns:
-        text += _columns(lines, results, homes, kinds, "ROWS * fold" if way == "flat" else "fold")
+        text += _columns(operations, lines, results, homes, kinds, "ROWS * fold" if way == "flat" else "fold")
     else:
-        text += (_short_rows if way == "short" else _rows)(lines, results, homes, kinds)
-    return cpu_loops.shared_kernel(f"sum_{sums[0].op}", text, scope, dtype)
+        text += (_short_rows if way == "short" else _rows)(operations, lines, results, homes, kinds)
+    return cpu_loops.shared_kernel(f"{operations[0].name}_{reduced[0].element.op}", text, scope, dtype)
 
 
-def _homes(sums: Sequence[Expr], stored: Sequence[Expr], kinds: str, way: str) -> list[str]:
-    """Where the elements of each sum are found when they are added: an array's name, or none if they are at once."""
-    at_once = way == "rows" and not is_costly([*sums, *stored])
+def _homes(reduced: Sequence[Reduced], stored: Sequence[Expr], kinds: str, way: str) -> list[str]:
+    """Where the elements of each reduction are found: an array's name, or none if they are taken at once."""
+    elements = [r.element for r in reduced]
+    at_once = way == "rows" and not is_costly([*elements, *stored])
     places = {id(e): f"stored_{k}" for k, e in enumerate(stored)}
-    homes, buffers = [], 0
-    for e in sums:
+    homes: list[str] = []
+    for e in elements:
         if at_once:
             homes.append("")
-        elif id(e) in places:
-            homes.append(places[id(e)])
-        elif e.op == "var" and kinds[int(e.value[3:])] == "l":
+        elif id(e) not in places and e.op == "var" and kinds[int(e.value[3:])] == "l":
             homes.append(e.value)
         else:
-            homes.append(f"buffer_{buffers}")
-            buffers += 1
+            homes.append(places.setdefault(id(e), f"buffer_{len(_buffers(homes))}"))
     return homes
 
 
-def _rows(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
+def _buffers(homes: Sequence[str]) -> list[str]:
+    """The buffers among them, each once."""
+    return list(dict.fromkeys([home for home in homes if home.startswith("buffer")]))
+
+
+def _rows(operations: Sequence[Operation], lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
     each = range(len(homes))
     text = "    low, high = (piece * r0 // pieces, (piece + 1) * r0 // pieces) if r0 != 1 else (0, 1)\n"
     text += "    left, right = (piece * r1 // pieces, (piece + 1) * r1 // pieces) if r0 == 1 else (0, r1)\n"
-    text += "    first, last = group * sum_0.size // groups, (group + 1) * sum_0.size // groups\n"
+    text += "    first, last = group * out_0.size // groups, (group + 1) * out_0.size // groups\n"
     text += "    slab, kept = first // k1, first % k1\n    for o in range(first, last):\n"
-    text += "".join(f"        total_{k} = 0.0\n" for k in each)
+    text += "".join(f"        all_{k} = {operations[k].start}\n" for k in each)
     text += "        for row in range(low, high):\n"
     text += f"            for begin in range(left, right, {'STRETCH' if homes[0] else 'max(right - left, 1)'}):\n"
     text += f"                n = {'min(STRETCH, right - begin)' if homes[0] else 'right - left'}\n"
     text += "                at = ((slab * r0 + row) * k1 + kept) * r1 + begin\n"
     text += _begin(kinds, "kept", "begin", 16)
-    text += "".join(f"                run_{k} = 0.0\n" for k in each if not homes[k])
-    lines = lines + [f"run_{k} += {results[k]}" for k in each if not homes[k]]
+    at_once = [k for k in each if not homes[k]]
+    text += "".join(f"                {operations[k].begin.format(k=k)}\n" for k in at_once)
+    lines = lines + [line.format(k=k, value=results[k]) for k in at_once for line in operations[k].enter]
     text += _element(lines, results, homes, "i", 16, "n")
     for k, home in enumerate(homes):
         place = ":n" if home.startswith("buffer") else "at : at + n"
-        text += f"                total_{k} += {f'total({home}[{place}])' if home else f'run_{k}'}\n"
+        name = operations[k].name
+        found = f"{name}_of({home}[{place}])" if home else operations[k].found.format(k=k)
+        text += f"                all_{k} = join_{name}(all_{k}, {found})\n"
     for k in each:
-        text += f"        if pieces == 1:\n            sum_{k}[o] = total_{k} / divisor_{k}\n"
-        text += f"        else:\n            work[chunk, {k}] = total_{k}\n"
+        text += f"        if pieces == 1:\n            out_{k}[o] = all_{k} / divisor_{k}\n"
+        text += f"        else:\n            work[chunk, {k}] = all_{k}\n"
     return text + "        kept += 1\n        if kept == k1:\n            slab, kept = slab + 1, 0\n"
 
 
-def _short_rows(lines: list[str], results: list[str], homes: list[str], kinds: str) -> str:
-    text = "    first, last = group * sum_0.size // groups, (group + 1) * sum_0.size // groups\n"
+def _short_rows(
+    operations: Sequence[Operation], lines: list[str], results: list[str], homes: list[str], kinds: str
+) -> str:
+    text = "    first, last = group * out_0.size // groups, (group + 1) * out_0.size // groups\n"
     text += "    slab, row, kept, several = 0, 0, 0, STRETCH // r1\n"
     text += "    for begin in range(first, last, several):\n"
     text += "        end = min(begin + several, last)\n        at = begin * r1\n"
@@ -159,20 +180,22 @@ def _short_rows(lines: list[str], results: list[str], homes: list[str], kinds: s
     text += "        for o in range(begin, end):\n"
     for k, home in enumerate(homes):
         place = "(o - begin) * r1 : (o - begin + 1) * r1" if home.startswith("buffer") else "o * r1 : (o + 1) * r1"
-        text += f"            sum_{k}[o] = total({home}[{place}]) / divisor_{k}\n"
+        text += f"            out_{k}[o] = {operations[k].name}_of({home}[{place}]) / divisor_{k}\n"
     return text
 
 
-def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str, step: str) -> str:
+def _columns(
+    operations: Sequence[Operation], lines: list[str], results: list[str], homes: list[str], kinds: str, step: str
+) -> str:
     each = range(len(homes))
-    text = "    blocks = (k1 + block - 1) // block\n    units = sum_0.size // k1 * blocks\n"
+    text = "    blocks = (k1 + block - 1) // block\n    units = out_0.size // k1 * blocks\n"
     text += "    low, high = piece * r0 // pieces, (piece + 1) * r0 // pieces\n"
     text += "    for unit in range(group * units // groups, (group + 1) * units // groups):\n"
     text += "        slab, left = unit // blocks, unit % blocks * block\n"
     text += "        width = min(block, k1 - left)\n        n = width * fold\n"
     for k in each:
         text += f"        acc_{k} = work[chunk, {k} * block * fold : {k} * block * fold + n]\n"
-        text += f"        for i in range(U(n)):\n            acc_{k}[i] = 0.0\n"
+        text += f"        for i in range(U(n)):\n            acc_{k}[i] = {operations[k].start}\n"
     text += "        for first in range(low, high, ROWS * fold):\n            last = min(first + ROWS * fold, high)\n"
     if any(not home.startswith("in_") for home in homes) or len(results) > len(homes):
         text += f"            for row in range(first, last, {step}):\n"
@@ -184,19 +207,19 @@ def _columns(lines: list[str], results: list[str], homes: list[str], kinds: str,
     text += "            at = (slab * r0 + first) * k1 + left\n"
     for k, home in enumerate(homes):
         where = f"{home}, n" if home.startswith("buffer") else f"{home}[at:], k1 * fold"
-        text += f"            add_rows(acc_{k}, {where}, rows, rest)\n"
+        text += f"            {operations[k].name}_rows(acc_{k}, {where}, rows, rest)\n"
     for k in each:
-        text += f"        fold_rows(acc_{k}, width, fold)\n        if pieces == 1:\n"
-        text += f"            o = sum_{k}[slab * k1 + left : slab * k1 + left + width]\n"
+        text += f"        {operations[k].name}_fold(acc_{k}, width, fold)\n        if pieces == 1:\n"
+        text += f"            o = out_{k}[slab * k1 + left : slab * k1 + left + width]\n"
         text += f"            for j in range(width):\n                o[j] = acc_{k}[j] / divisor_{k}\n"
     return text
 
 
 def _head(cut: str, homes: list[str], stored: Sequence[Expr], kinds: str) -> str:
     """The arguments, and what chunks begin with."""
-    names = [f"sum_{k}" for k in range(len(homes))] + [f"divisor_{k}" for k in range(len(homes))]
+    names = [f"out_{k}" for k in range(len(homes))] + [f"divisor_{k}" for k in range(len(homes))]
     names += [f"stored_{k}" for k in range(len(stored))] + [f"in_{i}" for i in range(len(kinds))]
-    buffers = [home for home in homes if home.startswith("buffer")]
+    buffers = _buffers(homes)
     others = ("buffer, " if buffers else "") + ("strides, " if has_strides(kinds) else "")
     text = f"(chunk, {cut}, work, {others}{', '.join(names)}):\n"
     text += f"    size = buffer.shape[1] // {len(buffers)}\n" if buffers else ""
@@ -223,47 +246,6 @@ def _begin(kinds: str, kept: str, left: str, indent: int) -> str:
 def _element(lines: list[str], results: list[str], homes: list[str], place: str, indent: int, count: str) -> str:
     """The loop over elements, those for buffers written there."""
     tab = " " * indent
-    lines = lines + [f"{home}[{place}] = {r}" for home, r in zip(homes, results) if home.startswith("buffer")]
+    values = dict(zip(homes, results))
+    lines = lines + [f"{buffer}[{place}] = {values[buffer]}" for buffer in _buffers(homes)]
     return f"{tab}for i in range(U({count})):\n" + "".join(f"{tab}    {line}\n" for line in lines)
-
-
-@cpu.jit
-def total(x):
-    found = 0.0
-    for i in range(x.size):
-        found += x[i]
-    return found
-
-
-@cpu.jit
-def add_rows(acc, x, stride, rows, rest):
-    """Add rows of x to a row, and `rest` elements of one more."""
-    n, at = acc.size, 0
-    if rows == ROWS:
-        a, b = x[:n], x[stride : stride + n]
-        c, d = x[2 * stride : 2 * stride + n], x[3 * stride : 3 * stride + n]
-        e, f = x[4 * stride : 4 * stride + n], x[5 * stride : 5 * stride + n]
-        g, h = x[6 * stride : 6 * stride + n], x[7 * stride : 7 * stride + n]
-        for j in range(n):
-            left = (np.float64(a[j]) + np.float64(b[j])) + (np.float64(c[j]) + np.float64(d[j]))
-            right = (np.float64(e[j]) + np.float64(f[j])) + (np.float64(g[j]) + np.float64(h[j]))
-            acc[j] += left + right
-        at = ROWS * stride
-    else:
-        for _ in range(rows):
-            a = x[at : at + n]
-            for j in range(n):
-                acc[j] += a[j]
-            at += stride
-    a = x[at : at + rest]
-    for j in range(rest):
-        acc[j] += a[j]
-
-
-@cpu.jit
-def fold_rows(acc, width, fold):
-    """Add to the first part of a row the others."""
-    for t in range(1, fold):
-        part = acc[t * width : (t + 1) * width]
-        for j in range(width):
-            acc[j] += part[j]

@@ -12,7 +12,8 @@ import numpy as np
 from minigrad import axes as axes_of
 from minigrad import dtypes
 from minigrad.errors import ArgumentError, ShapeError
-from minigrad.ops.reductions_cpu import sum_into, sum_workspace, var_into, var_workspace
+from minigrad.ops.reductions_cpu import reduce_into, var_into, var_workspace, workspace_of
+from minigrad.ops.reductions_operations import SUM
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor
 
@@ -47,7 +48,7 @@ def spread(y: Tensor, shape: tuple[int, ...], axes: tuple[int, ...], keepdims: b
     return y if y._data.shape == shape else y.broadcast_to(shape)
 
 
-def _split(out: Any) -> tuple[np.ndarray, np.ndarray | None]:
+def split(out: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """The output buffer, and the workspace if the plan asked for one."""
     return out if out.__class__ is tuple else (out, None)
 
@@ -115,7 +116,7 @@ def _(x, *, axes, keepdims):
 
 @sum_p.workspace
 def _(x, *, axes, keepdims):
-    return sum_workspace(x.shape, axes, x.dtype)
+    return workspace_of(x.shape, axes, x.dtype)
 
 
 @sum_p.kernel("reference")
@@ -126,7 +127,7 @@ def _(x, *, axes, keepdims):
 @sum_p.kernel("cpu")
 def _(out, x, *, axes, keepdims):
     if dtypes.has_kernels(x.dtype):
-        sum_into(*_split(out), x, axes, 1.0)
+        reduce_into(SUM, *split(out), x, axes)
     else:
         np.add.reduce(x, axis=axes, out=out, keepdims=keepdims)
 
@@ -170,7 +171,7 @@ def _(x, *, shape):
 
 @sum_to_p.workspace
 def _(x, *, shape):
-    return sum_workspace(x.shape, stretched(x.shape, shape), x.dtype)
+    return workspace_of(x.shape, stretched(x.shape, shape), x.dtype)
 
 
 @sum_to_p.kernel("reference")
@@ -182,7 +183,7 @@ def _(x, *, shape):
 def _(out, x, *, shape):
     axes = stretched(x.shape, shape)
     if dtypes.has_kernels(x.dtype):
-        sum_into(*_split(out), x, axes, 1.0)
+        reduce_into(SUM, *split(out), x, axes)
     else:
         out[...] = np.add.reduce(x, axis=axes).reshape(shape)
 
@@ -225,7 +226,7 @@ def _(x, *, axes, keepdims):
 
 @mean_p.workspace
 def _(x, *, axes, keepdims):
-    return sum_workspace(x.shape, axes, x.dtype)
+    return workspace_of(x.shape, axes, x.dtype)
 
 
 @mean_p.kernel("reference")
@@ -237,7 +238,7 @@ def _(x, *, axes, keepdims):
 @mean_p.kernel("cpu")
 def _(out, x, *, axes, keepdims):
     if dtypes.has_kernels(x.dtype):
-        sum_into(*_split(out), x, axes, float(count(x.shape, axes)))
+        reduce_into(SUM, *split(out), x, axes, float(count(x.shape, axes)))
     else:
         out[...] = mean_p.reference(x, axes=axes, keepdims=keepdims)[0]
 

@@ -1,4 +1,4 @@
-"""Fused sums: elements are summed as they are computed, whatever is reduced, stored besides or broadcast."""
+"""Fused reductions: elements are reduced as they are computed, whatever is reduced, stored besides or broadcast."""
 
 import numpy as np
 import pytest
@@ -257,3 +257,103 @@ def test_the_plan_shows_what_is_summed():
     assert name.startswith("sum_mul")
     assert "run_0 += t" in f.plan().kernels[name]
     assert "sub+square+mean" in str(f.plan())
+
+
+# Extremes
+
+
+def holed(shape, dtype, seed=9):
+    """Numbers with ties, infinities, and NaN at the ends and in the middle of some rows and columns."""
+    rng = np.random.default_rng(seed)
+    x = np.round(rng.standard_normal(shape), 1).astype(dtype)
+    flat = x.reshape(-1)
+    flat[:: 5 * shape[-1] + 3] = np.inf
+    flat[1 :: 7 * shape[-1] + 2] = -np.inf
+    flat[[flat.size // 2, flat.size // 3, -1]] = np.nan
+    return x
+
+
+FORMS = [
+    ((3, 37), (1,), "float32"),  # rows
+    ((12, 7), (1,), "float64"),  # short ones
+    ((1, 21, 1), (1,), "float32"),  # one result
+    ((45, 40), (0,), "float32"),  # columns
+    ((83, 5), (0,), "float64"),  # narrow ones
+    ((70, 1100), (0,), "float64"),  # several blocks
+    ((3, 4, 2, 260), (1, 3), "float32"),  # both
+    ((9000, 11), (0,), "float32"),  # pieces
+    ((2, 40_000), (1,), "float64"),
+    ((3, 4), (0,), "float32"),  # a column or row without NaN beside one
+]
+
+
+@pytest.mark.parametrize("costly", [False, True])
+@pytest.mark.parametrize(("shape", "axes", "dtype"), FORMS)
+def test_extremes_in_all_forms(shape, axes, dtype, costly):
+    x = holed(shape, dtype)
+    unit = np.array(1, dtype)
+
+    def function(x, y):
+        z = (mg.sigmoid(x) if costly else x) * y
+        return z.max(axis=axes), z.min(axis=axes)
+
+    f, g = mg.jit(function), mg.jit(lambda x, y: (mg.sigmoid(x) if costly else x) * y)
+    z = g(mg.tensor(x), mg.tensor(unit)).numpy()
+    got = [f(mg.tensor(x), mg.tensor(unit)) for _ in range(2)][1]  # the first call is of single primitives
+    assert np.isnan(z).any()
+    assert not all(np.isnan(t.numpy()).all() for t in got) or got[0].size <= 4
+    for t, want in zip(got, (z.max(axis=axes), z.min(axis=axes)), strict=True):
+        assert t.dtype == dtype
+        np.testing.assert_allclose(t.numpy(), want, rtol=1e-6 if costly else 0)
+    (name,) = names(f)
+    assert name == ("sigmoid+mul+max+min" if costly else "mul+max+min")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums_and_extremes_of_the_same_elements_are_one_loop(axis):
+    x, y = np.random.default_rng(10).standard_normal((2, 60, 300)).astype("float32")
+
+    def function(x, y):
+        z = mg.tanh(x) * y
+        return z.max(axis=axis), z.mean(axis=axis), z.min(axis=axis), z, (z * z).max(axis=axis)
+
+    (f, got), (_, want) = both(function, x, y)
+    close(got, want, "float32")
+    assert len(names(f)) == 2  # that of another square apart
+    f = mg.jit(lambda x, y: ((z := x * y).sum(axis), z.max(axis)))
+    got = [f(mg.tensor(x), mg.tensor(y)) for _ in range(2)][1]
+    assert names(f) == ["mul+sum+max"]
+    np.testing.assert_array_equal(got[1].numpy(), (x * y).max(axis))
+    np.testing.assert_allclose(got[0].numpy(), (x * y).sum(axis, dtype=float), rtol=1e-4, atol=1e-5)
+
+
+def test_extremes_of_strided_and_repeated_operands():
+    x, y = np.random.default_rng(11).standard_normal((40, 33)), np.random.default_rng(12).standard_normal((1, 40))
+    (_, got), (_, want) = both(lambda x, y: [(x.T * y).max(1), (x * x[:1]).min(1), (x[::2, ::2] - 1).max(0)], x, y)
+    for a, b, c in zip(got, want, ((x.T * y).max(1), (x * x[:1]).min(1), (x[::2, ::2] - 1).max(0)), strict=True):
+        np.testing.assert_array_equal(a.numpy(), c)
+        np.testing.assert_array_equal(b.numpy(), c)
+
+
+def test_gradients_through_fused_extremes():
+    x = np.round(np.random.default_rng(13).standard_normal((20, 30)), 1)
+    c = np.random.default_rng(14).standard_normal(20)
+    (f, got), (_, want) = both(mg.grad(lambda x, c: (mg.relu(x * 2.0).max(1) * c).sum()), x, c)
+    np.testing.assert_allclose(got.numpy(), want.numpy(), rtol=1e-12)
+    assert "mul+relu+max" in names(f)
+    z = np.maximum(x * 2, 0)
+    ties = z == z.max(1, keepdims=True)
+    np.testing.assert_allclose(got.numpy(), 2 * ties * (z > 0) / ties.sum(1, keepdims=True) * c[:, None], rtol=1e-12)
+
+
+def test_elements_of_several_reductions_have_buffers_of_their_own():
+    x, y = np.random.default_rng(15).standard_normal((2, 20, 300))
+
+    def function(x, y):
+        z = mg.exp(x)
+        w = z * y
+        return z.max(1), w.min(1), z.sum(1)
+
+    (f, got), (_, want) = both(function, x, y)
+    close(got, want)
+    assert names(f) == ["exp+mul+max+min+sum"]

@@ -335,3 +335,57 @@ def test_methods():
 
 def test_examples():
     assert doctest.testmod(reductions).failed == 0
+
+
+EXTREME_FORMS = [
+    ((300, 900), 1),
+    ((300, 900), 0),
+    ((300, 901), (0, 1)),
+    ((90_000, 3), 0),
+    ((90_000, 3), 1),
+    ((20, 30, 50, 3), (1, 3)),
+    ((20, 30, 50, 3), (0, 2)),
+    ((40, 20, 5), (0, 2)),
+    ((12, 9), 1),
+    # of NumPy's loops
+    ((40, 6), 1),
+    ((8, 50), 0),
+    ((3, 100), 1),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_extremes_equal_those_of_numpy(dtype):
+    rng = np.random.default_rng(20)
+    for shape, axes in EXTREME_FORMS:
+        x = np.round(rng.standard_normal(shape), 2).astype(dtype)
+        flat = x.reshape(-1)
+        for value, n in ((np.inf, 3), (-np.inf, 4), (np.nan, 2)):
+            np.testing.assert_array_equal(mg.max(x, axes).numpy(), x.max(axis=axes))
+            np.testing.assert_array_equal(mg.min(x, axes).numpy(), x.min(axis=axes))
+            flat[rng.integers(0, flat.size, n)] = value
+        flat[-1] = np.nan
+        for y in (x, np.full_like(x, -np.inf), np.full_like(x, np.inf), np.full_like(x, np.nan)):
+            np.testing.assert_array_equal(mg.max(y, axes).numpy(), y.max(axis=axes))
+            np.testing.assert_array_equal(mg.min(y, axes, keepdims=True).numpy(), y.min(axis=axes, keepdims=True))
+
+
+def test_extremes_of_strided_arrays_and_one_thread(monkeypatch):
+    from minigrad.devices import threads
+
+    x = np.random.default_rng(21).standard_normal((700, 600))
+    for y in (x.T, x[::-2, ::2], np.broadcast_to(x[:1], (700, 600)), x.reshape(70, 10, 600).transpose(1, 0, 2)):
+        for axis in range(y.ndim):
+            found = mg.max(mg.tensor(y), axis).numpy()
+            np.testing.assert_array_equal(found, y.max(axis))
+            with monkeypatch.context() as patch:
+                patch.setattr(threads, "count", lambda: 1)
+                assert mg.max(mg.tensor(y), axis).numpy().tobytes() == found.tobytes()
+
+
+def test_a_nan_in_any_place_arrives():
+    x = np.zeros((64, 64))
+    np.fill_diagonal(x[:40, :40], np.nan)
+    for axis in (0, 1):
+        assert np.isnan(mg.max(x, axis).numpy()).tolist() == [True] * 40 + [False] * 24
+        assert np.isnan(mg.min(x, axis).numpy()).tolist() == [True] * 40 + [False] * 24

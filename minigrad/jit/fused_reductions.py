@@ -1,4 +1,4 @@
-"""Fused sums: what stands for a group of elementwise calls and the sums of what they make."""
+"""Fused reductions: what stands for a group of elementwise calls and the sums and extremes of what they make."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from minigrad import dtypes
 from minigrad.devices import cpu_loops
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fused import Fused
-from minigrad.ops.reductions_cpu import combine, plan_for
+from minigrad.ops.reductions_cpu import combiner, plan_for
 from minigrad.ops.reductions_loops import (
     LONG,
-    ROWS,
     SHORTEST,
     STRETCH,
+    Reduced,
     buffer_size,
     buffers_of,
     has_strides,
@@ -23,26 +23,27 @@ from minigrad.ops.reductions_loops import (
     kernel_of,
     walk_of,
 )
+from minigrad.ops.reductions_operations import ROWS
 from minigrad.primitive import Abstract
 from minigrad.scalar import Expr
 
 
-class FusedSums(Fused):
-    """Sums of expressions over the same axes; outputs are the sums, and then what is stored of the elements.
+class FusedReductions(Fused):
+    """Expressions reduced over the same axes; outputs are what they come to, and then what is stored of the elements.
 
     Args:
-        sums: the expressions that are summed.
-        stored: those that are stored.
+        reduced: the expressions that are reduced, and how.
+        divisors: what each result is divided by.
+        stored: the expressions that are stored.
         members: the names of the primitives.
-        divisors: what each sum is divided by.
     """
 
-    def __init__(self, sums: list[Expr], stored: list[Expr], members: list[str], divisors: list[float]):
-        super().__init__([*sums, *stored], members)
-        self.sums, self.stored, self.divisors = sums, stored, divisors
+    def __init__(self, reduced: list[Reduced], divisors: list[float], stored: list[Expr], members: list[str]):
+        super().__init__([*[r.element for r in reduced], *stored], members)
+        self.reduced, self.divisors, self.stored = reduced, divisors, stored
 
     def lay_out(self, x: Abstract, axes: tuple[int, ...], operands: Sequence[tuple[int, ...]]) -> bool:
-        """See how elements like `x` are summed over these axes; false if their loop would not be vectorized.
+        """See how elements like `x` are reduced over these axes; false if their loop would not be vectorized.
 
         The operands' shapes are without what they repeat.
         """
@@ -61,7 +62,7 @@ class FusedSums(Fused):
             short = r0 == 1 and r1 < least and not walk.strides.any(where=others)
             way, times = ("short", STRETCH // r1) if short else ("rows", 1)
             fits = short or r1 >= least
-        buffers = buffers_of(self.sums, self.stored, walk.kinds, way)
+        buffers = buffers_of(self.reduced, self.stored, walk.kinds, way)
         writes, reads = len(self.stored) + buffers, len(walk.kinds.replace("s", ""))
         if not fits or not cpu_loops.has_room(writes, reads):
             return False
@@ -69,7 +70,7 @@ class FusedSums(Fused):
         self._walk, self._plan, self._way = walk, plan, way
         self._repeats = [times if kind == "v" else 1 for kind in walk.kinds]
         self.workspaces = [
-            Abstract((plan.chunks, len(self.sums) * width), dtypes.float64),
+            Abstract((plan.chunks, len(self.reduced) * width), dtypes.float64),
             Abstract((plan.chunks, buffers * buffer_size(way, width)), x.dtype),
         ]
         return True
@@ -77,19 +78,20 @@ class FusedSums(Fused):
     def steps(
         self, outputs: Sequence[np.ndarray], workspaces: Sequence[np.ndarray], arrays: Sequence[np.ndarray]
     ) -> list[Step]:
-        """The call of the one kernel that computes and sums, and of what combines the sums of pieces."""
-        n, plan, walk = len(self.sums), self._plan, self._walk
-        kernel = kernel_of(self.sums, self.stored, walk.kinds, outputs[0].dtype, self._way)
+        """The call of the one kernel that computes and reduces, and of what combines the results of pieces."""
+        n, plan, walk = len(self.reduced), self._plan, self._walk
+        kernel = kernel_of(self.reduced, self.stored, walk.kinds, outputs[0].dtype, self._way)
         arrays = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays]
         work, *buffers = [w for w in workspaces if w.size]
-        sums = [o.reshape(-1) for o in outputs[:n]]
+        outs = [o.reshape(-1) for o in outputs[:n]]
         calls, operands = cpu_loops.repeated(arrays, self._repeats)
         others = [*[o.reshape(-1) for o in outputs[n:]], *operands]
         strides = [walk.strides] if has_strides(walk.kinds) else []
-        args = (*plan.cut, work, *buffers, *strides, *sums, *self.divisors, *others)
+        args = (*plan.cut, work, *buffers, *strides, *outs, *self.divisors, *others)
         steps: list[Step] = [*[Compiled(*call) for call in calls], Compiled(kernel, plan.chunks, plan.size, args)]
         if plan.combine is not None:
             width = work.shape[1] // n
-            for k, (out, divisor) in enumerate(zip(sums, self.divisors)):
-                steps.append(Compiled(combine, 1, 0, (k * width, out, work, plan.cut[1], *plan.combine, divisor)))
+            for k, (r, out, divisor) in enumerate(zip(self.reduced, outs, self.divisors)):
+                args = (k * width, out, work, plan.cut[1], *plan.combine, divisor)
+                steps.append(Compiled(combiner(r.operation), 1, 0, args))
         return steps
