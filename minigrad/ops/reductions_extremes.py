@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minigrad import dtypes
+from minigrad.elementwise import elementwise
 from minigrad.errors import ArgumentError, ShapeError
-from minigrad.ops import arithmetic, cast
 from minigrad.ops.reductions_cpu import reduce_into, workspace_of
 from minigrad.ops.reductions_operations import MAX, MIN, SUM, Operation
 from minigrad.ops.reductions_sums import count, kept, reduced, reduction_samples, split, sum_p, summed_axes
 from minigrad.primitive import Abstract, Primitive, Sample
+from minigrad.scalar import Expr, eq, select
 from minigrad.tensor import Tensor
 
 max_p = Primitive("mg::max")
@@ -26,12 +27,25 @@ any_p = Primitive("mg::any")
 all_p = Primitive("mg::all")
 
 
+def _with_ties(rng: np.random.Generator) -> Iterator[Sample]:
+    hard = np.array([[1.0, 2.0, np.nan], [-0.0, np.inf, 3.0]]), np.array([[1.0, 2.5, np.nan], [0.0, np.inf, -3.0]])
+    few = rng.integers(0, 2, (5, 4)).astype(float), np.array([1.0, 0.0, 1.0, 0.0])
+    for values, note in ((hard, "NaN, infinities and zeros"), (few, "ties")):
+        yield Sample(values, note=note, differentiable=False, exact=("float32", "float64"))
+    yield Sample((rng.standard_normal((2, 3)), rng.standard_normal(3)), note="no ties")
+
+
+@elementwise("mg::tied", samples=_with_ties)
+def _tied(x: Expr, y: Expr) -> Expr:
+    return select(eq(x, y), 1.0, 0.0)
+
+
 def _share(x: Tensor, out: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
     """d out/dx: 1 at the extreme element, and where several tie for it an even share, their subgradients' mean.
 
     NaN over a NaN, which equals nothing. Constant: the second derivative is 0.
     """
-    ties = cast.astype(arithmetic.equal(x, kept(out, x.shape, axes, keepdims)), out.dtype)
+    ties = _tied(x, kept(out, x.shape, axes, keepdims))
     return ties / sum_p(ties, axes=axes, keepdims=True)
 
 
@@ -44,9 +58,9 @@ def _suits_numpy(shape: tuple[int, ...], axes: tuple[int, ...]) -> bool:
     """Whether few calls of NumPy's loops over what lies together, in small arrays, are faster than a kernel."""
     if math.prod(shape) > _SMALL:
         return False
-    n, first = count(shape, axes), len(shape) - len(axes)
-    is_last = axes == tuple(range(first, len(shape)))
-    return (is_last and math.prod(shape[:first]) <= _FEW) or (n <= _FEW and axes in ((0,), (first,)))
+    marks = [axis in axes for axis, n in enumerate(shape) if n != 1]  # whether it is reduced
+    n, is_last, is_first = count(shape, axes), marks == sorted(marks), marks == sorted(marks, reverse=True)
+    return (is_last and math.prod(shape) <= _FEW * n) or (n <= _FEW and sum(marks) <= 1 and (is_first or is_last))
 
 
 def _define_extreme(primitive: Primitive, operation: Operation, ufunc: np.ufunc) -> None:

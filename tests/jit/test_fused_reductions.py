@@ -43,7 +43,7 @@ def rms_norm(x, c):
         (
             softmax,
             "float32",
-            ["sub+exp+sum", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to", "add+exp.d0+sub.d1+sum_to", "mg::sum"],
+            ["sub+exp+sum", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to", "add+exp.d0+sub.d1+sum_to", "tied+sum"],
         ),
         (rms_norm, "float64", ["mul+mean", "div+mul+sum", "mul.d0+div.d0+div.d1+sum_to"]),
     ],
