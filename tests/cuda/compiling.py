@@ -5,7 +5,8 @@ With the built-in primitives' go fused loops of the most arrays and operations t
 Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``; the name of
 one primitive will do as well. A driver that runs nothing stands in for the real one: what it is asked to launch it
 notes, with the types of the arguments. Of generated elementwise loops, which are a function and a way to walk, each
-function and each way is compiled, and with ``--all`` each pair of them that samples reach. With ``--half`` those of
+function and each way is compiled, and with ``--all`` each pair of them that samples reach; each for the oldest
+architecture and one of the others, which take turns, and with ``--all`` for all of them. With ``--half`` those of
 float16 and bfloat16 are compiled, for one architecture.
 """
 
@@ -164,10 +165,10 @@ def thinned(found):
 
 def compiled(number):
     """What becomes of one kernel: a line of text, whether it failed, and on how many architectures it spills."""
-    compiler, assembler, found, architectures = _WORK
+    compiler, assembler, found, turns = _WORK
     (kernel, kinds), name = found[number]
     told, failed, spilling = [], False, 0
-    for architecture in architectures:
+    for architecture in turns[number % len(turns)]:
         try:
             ptx = compiler.ptx(kernel, kinds, architecture)
             if assembler:
@@ -199,7 +200,9 @@ def main(namespaces, every=False, half=False):
     if all(name.split("::")[0] != "mg" for name in namespaces):  # mg's own loops are compiled with mg
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)
-    _WORK = compiler, ptxas(), list(found.items()), HALF_ARCHITECTURES if half else ARCHITECTURES
+    some = [[ARCHITECTURES[0], other] for other in ARCHITECTURES[1:]]
+    turns = [HALF_ARCHITECTURES] if half else [ARCHITECTURES] if every else some
+    _WORK = compiler, ptxas(), list(found.items()), turns
     print(f"{len(found)} kernels of {len(compiler.found)}; assembler: {_WORK[1] or 'none'}")
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         results = []
