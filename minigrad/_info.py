@@ -51,16 +51,14 @@ def blas_name() -> str:
 
 def blas_kernels() -> str:
     """The kernel set that NumPy's own OpenBLAS picked for this processor, or ``unknown``."""
-    package = Path(np.__file__).parent
-    for folder in (package.parent / "numpy.libs", package / ".dylibs"):
-        for library in sorted(folder.glob("*openblas*")):
-            for symbol in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
-                try:
-                    function = getattr(ctypes.CDLL(str(library)), symbol)
-                except (OSError, AttributeError):
-                    continue
-                function.restype = ctypes.c_char_p
-                return function().decode()
+    for library in blas_library.bundled("*openblas*"):
+        for symbol in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
+            try:
+                function = getattr(ctypes.CDLL(str(library)), symbol)
+            except (OSError, AttributeError):
+                continue
+            function.restype = ctypes.c_char_p
+            return function().decode()
     return "unknown"
 
 

@@ -92,14 +92,7 @@ def _norm(case: Case) -> Work:
 
     *values, ct = [mg.tensor(a, device=DEVICE) for a in norms.arrays_of(case)]
     leaves = [mg.tensor(v, requires_grad=True) for v in values]
-    function, stream = norms.function_of(case), cuda.current(0)
-
-    def given() -> Any:
-        for leaf in leaves:
-            leaf.grad = None
-        y = function(*leaves)
-        y.backward(ct)
-        return y
+    given, stream = backward.eager(norms.function_of(case), leaves, ct), cuda.current(0)
 
     def run() -> Any:
         y = given()

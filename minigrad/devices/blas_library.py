@@ -62,6 +62,13 @@ def find(choice: str = _blas.CHOICE) -> Library | None:
     return next(filter(None, map(_openblas, _openblas_files())), None)
 
 
+def bundled(pattern: str) -> Iterator[Path]:
+    """The libraries of such a name that came with NumPy."""
+    home = Path(np.__file__).parent
+    for folder in (home.parent / "numpy.libs", home / ".dylibs"):
+        yield from sorted(folder.glob(pattern))
+
+
 def address(function: Any) -> int:
     """Where a function of a library of C begins."""
     found = ctypes.cast(function, ctypes.c_void_p).value
@@ -78,11 +85,8 @@ def _loaded(path: Path) -> ctypes.CDLL | None:
 
 
 def _openblas_files() -> Iterator[Path]:
-    """OpenBLAS's with 64-bit integers that came with NumPy."""
-    if hasattr(os, "RTLD_NOLOAD"):
-        home = Path(np.__file__).parent
-        for folder in (home.parent / "numpy.libs", home / ".dylibs"):
-            yield from sorted(folder.glob("*openblas64_*"))
+    """OpenBLAS with integers of 64 bits that came with NumPy."""
+    return bundled("*openblas64_*") if hasattr(os, "RTLD_NOLOAD") else iter(())
 
 
 def _openblas(path: Path) -> Library | None:

@@ -148,7 +148,7 @@ def _leave(out: np.ndarray, *arrays: np.ndarray) -> None:
 #: Operations in one loop, beyond which registers run out.
 MOST_OPERATIONS = 48
 
-#: Comparisons of addresses that a loop may begin with. LLVM vectorizes loops with up to 128 since version 20.
+#: Comparisons of addresses that a loop may begin with: LLVM vectorizes it, as a test of the largest such loop sees.
 MOST_COMPARISONS = 40
 
 _MOST_SHAPES = 4096  # remembered a loop

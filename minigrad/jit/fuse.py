@@ -125,9 +125,7 @@ def _reduces(call: Call, of: dict[Value, _Group]) -> bool:
     group = None if found is None else of.get(call.inputs[0])  # type: ignore[arg-type]
     if found is None or group is None or call.inputs[0] not in group.made or group.closed:
         return False
-    if group.axes not in (None, found.axes):
-        return False
-    if any(map(_is_product, group.calls)):
+    if group.axes not in (None, found.axes) or any(map(_is_product, group.calls)):
         return False
     group.calls.append(call)
     group.axes = found.axes

@@ -14,34 +14,12 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad.devices.cpu_math import exp_f32, exp_f64, log_f64
 from minigrad.dtypes import float32, float64
+from minigrad.ops.reductions_operations import MAX, SUM
 
 STRETCH = 2048  # elements that a chunk works on at a time
 
-# A comparison of floats that NaN must survive does not vectorize, one of integers does: floats as integers of the same
-# order. NaN with the sign bit is smallest there and passed over, but then the sum of exponentials is NaN all the same.
-
-
-@cpu.jit
-def _largest_f32(x):
-    best = np.int32(-0x7F800001)  # -inf
-    for i in range(x.size):
-        bits = np.float32(x[i]).view(np.int32)
-        best = max(best, np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))))
-    return np.int32(best ^ ((best >> np.int32(31)) & np.int32(0x7FFFFFFF))).view(np.float32)
-
-
-@cpu.jit
-def _largest_f64(x):
-    best = np.int64(-0x7FF0000000000001)  # -inf
-    for i in range(x.size):
-        bits = np.float64(x[i]).view(np.int64)
-        best = max(best, np.int64(bits ^ ((bits >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))))
-    return np.int64(best ^ ((best >> np.int64(63)) & np.int64(0x7FFFFFFFFFFFFFFF))).view(np.float64)
-
-
-# What `_for_floats` binds anew for each dtype.
-exp = exp_f64
-largest = _largest_f64
+_total, _largest = SUM.run, MAX.run
+exp = exp_f64  # what `_for_floats` binds anew for each dtype
 
 
 @cpu.jit
@@ -49,7 +27,7 @@ def exp_shifted(e, x, n):
     """e = exp(x − the largest of its row)"""
     for row in range(x.size // n):
         a, o = x[row * n : (row + 1) * n], e[row * n : (row + 1) * n]
-        shift = largest(a)
+        shift = _largest(a)
         for j in range(n):
             o[j] = a[j] - shift
     for j in range(x.size):
@@ -63,18 +41,10 @@ def _for_floats(body: Callable) -> dict[np.dtype, cpu.Kernel]:
         return types.FunctionType(function.__code__, {**function.__globals__, **scope}, function.__name__)
 
     kernels = {}
-    for dtype, exp_of, largest_of in ((float32, exp_f32, _largest_f32), (float64, exp_f64, _largest_f64)):
-        shifted = cpu.jit(bound(exp_shifted.python, exp=exp_of, largest=largest_of))
-        kernels[dtype] = cpu.chunked(bound(body, largest=largest_of, exp_shifted=shifted))
+    for dtype, exp_of in ((float32, exp_f32), (float64, exp_f64)):
+        shifted = cpu.jit(bound(exp_shifted.python, exp=exp_of))
+        kernels[dtype] = cpu.chunked(bound(body, exp_shifted=shifted))
     return kernels
-
-
-@cpu.jit
-def _total(x):
-    total = 0.0
-    for i in range(x.size):
-        total += x[i]
-    return total
 
 
 @cpu.jit
@@ -126,7 +96,7 @@ def log_softmax(chunk, chunks, n, out, x):
         exp_shifted(out[first * n : end * n], x[first * n : end * n], n)
         for row in range(first, end):
             a, o = x[row * n : (row + 1) * n], out[row * n : (row + 1) * n]
-            shift, log_total = largest(a), log_f64(_total(o))
+            shift, log_total = _largest(a), log_f64(_total(o))
             for j in range(n):
                 o[j] = _log_probability(a[j], shift, log_total)
 
@@ -142,7 +112,7 @@ def logsumexp(chunk, chunks, n, out, work, x):
         exp_shifted(e, x[first * n : end * n], n)
         for row in range(first, end):
             a = x[row * n : (row + 1) * n]
-            shift = np.float64(largest(a))
+            shift = np.float64(_largest(a))
             if abs(shift) == np.inf:  # inf − inf would be NaN; the result is infinite unless there was a NaN
                 out[row] = shift * _one_or_nan(a)
             else:
@@ -164,7 +134,7 @@ def cross_entropy(chunk, chunks, n, loss, probabilities, bad, x, labels):
                 bad[chunk] = row if bad[chunk] < 0 else bad[chunk]
                 continue
             total = _total(p)
-            loss[row] = _loss(a[label], largest(a), log_f64(total))
+            loss[row] = _loss(a[label], _largest(a), log_f64(total))
             _scale(p, 1.0 / total)
 
 
@@ -179,7 +149,7 @@ def soft_cross_entropy(chunk, chunks, n, loss, probabilities, x, targets):
         for row in range(first, end):
             a, p = x[row * n : (row + 1) * n], probabilities[row * n : (row + 1) * n]
             t = targets[row * n : (row + 1) * n]
-            total, shift = _total(p), largest(a)
+            total, shift = _total(p), _largest(a)
             log_total, sum_ = log_f64(total), 0.0
             for j in range(n):
                 term = t[j] * _loss(a[j], shift, log_total)
