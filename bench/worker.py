@@ -102,15 +102,11 @@ def limit_processors(threads: int) -> None:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that are loaded, and what minigrad multiplies matrices with."""
+    """The versions of Python and of the libraries that are loaded."""
     found = {"python": platform.python_version()}
     for name in _VERSIONS:
         if name in sys.modules:
             found[name] = getattr(sys.modules[name], "__version__", "") or _installed(name)
-    if "minigrad" in sys.modules:
-        from minigrad.devices import blas
-
-        found["blas"] = blas.LIBRARY.name if blas.LIBRARY else "NumPy's"
     return found
 
 

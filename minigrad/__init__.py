@@ -1,7 +1,5 @@
 """minigrad: a small autograd engine with compiled kernels that trains real networks with NumPy and Numba alone."""
 
-from minigrad import _blas  # noqa: F401, I001  (before anything that loads NumPy)
-
 from minigrad import (
     autodiff,
     axes,

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m minigrad", description="minigrad's own tools")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("info", help="devices, threads, BLAS, cache and plugins in force")
+    commands.add_parser("info", help="devices, threads, vectors, cache and plugins in force")
     checker = commands.add_parser(
         "check",
         help="check primitives: kernels, derivatives, errors",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minigrad import _blas, plugins, primitive
-from minigrad.devices import blas, blas_library, cache, cpu, cuda, threads
+from minigrad import plugins, primitive
+from minigrad.devices import cache, cpu, cuda, threads
+from minigrad.devices.vectors import vector_bytes
 
 
 def lines() -> list[str]:
@@ -31,7 +31,7 @@ def lines() -> list[str]:
         ("devices", "reference (NumPy), cpu (Numba), cuda (numba.cuda)"),
         ("cuda", cuda.status()),
         ("threads", f"{threads.count()} for kernels, of {os.cpu_count()} processors"),
-        ("blas", f"{_multiplier()}{blas_name()}, kernels for {blas_kernels()}; {_blas.REPORT}"),
+        ("vectors", f"{vector_bytes()} bytes in products and convolutions"),
         ("cache", f"{kernels or 'none'} ({why}{held})"),
         ("memory", f"{free:.1f} MiB free in the pool, which keeps at most {limit:.0f}"),
         ("built in", f"mg: {_listed('mg')}"),
@@ -40,33 +40,6 @@ def lines() -> list[str]:
         what = f"BROKEN: {plugin.error}" if plugin.error else _listed(plugin.name)
         facts.append(("plugin", f"{plugin.name} ({plugin.module}, {plugin.distribution}): {what}"))
     return [line for head, text in facts for line in _wrapped(head, " ".join(text.split()))]
-
-
-def blas_name() -> str:
-    """The BLAS that NumPy was built with."""
-    config = np.show_config(mode="dicts")
-    found = config.get("Build Dependencies", {}).get("blas", {}) if isinstance(config, dict) else {}
-    return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
-
-
-def blas_kernels() -> str:
-    """The kernel set that NumPy's own OpenBLAS picked for this processor, or ``unknown``."""
-    for library in blas_library.bundled("*openblas*"):
-        for symbol in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename", "openblas_get_corename"):
-            try:
-                function = getattr(ctypes.CDLL(str(library)), symbol)
-            except (OSError, AttributeError):
-                continue
-            function.restype = ctypes.c_char_p
-            return function().decode()
-    return "unknown"
-
-
-def _multiplier() -> str:
-    """What kernels multiply with, where NumPy's OpenBLAS isn't what they do."""
-    if blas.LIBRARY is None or blas.LIBRARY.name == blas_library.OPENBLAS:
-        return ""
-    return f"{blas.LIBRARY.name} in kernels (MINIGRAD_BLAS=openblas turns this off); NumPy has "
 
 
 def _listed(namespace: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from fake_plugins import announce, write_plugin
 
 from minigrad import _info, plugins, primitive
-from minigrad.devices import blas
+from minigrad.devices.vectors import vector_bytes
 
 
 def facts():
@@ -50,19 +50,14 @@ def info(**variables):
     return done.stdout
 
 
-def test_versions_devices_threads_and_blas():
+def test_versions_devices_threads_and_vectors():
     report = dict(facts())
     assert report["python"].startswith(sys.version.split()[0])
     assert report["packages"] == f"numpy {np.__version__}, numba {numba.__version__}"
     assert "reference (NumPy)" in report["devices"]
     assert "cpu (Numba)" in report["devices"]
     assert report["threads"] == f"{numba.get_num_threads()} for kernels, of {os.cpu_count()} processors"
-    numpys = f"{_info.blas_name()}, kernels for {_info.blas_kernels()}; "
-    if blas.LIBRARY is None or blas.LIBRARY.name == "OpenBLAS":
-        assert report["blas"].startswith(numpys)
-    else:
-        assert report["blas"].startswith(f"MKL {blas.LIBRARY.name.split()[1]} in kernels (MINIGRAD_BLAS=openblas ")
-        assert f"; NumPy has {numpys}" in report["blas"]
+    assert report["vectors"] == f"{vector_bytes()} bytes in products and convolutions"
     assert report["minigrad"].endswith(str(Path(_info.__file__).parent))
 
 
@@ -95,14 +90,5 @@ def test_the_cache_and_why_there_is_none(tmp_path):
     assert "cache      none (off: MINIGRAD_CACHE_DIR is empty)" in info(MINIGRAD_CACHE_DIR="")
 
 
-def test_threads_and_blas_are_what_the_environment_says():
-    report = info(NUMBA_NUM_THREADS="1", MINIGRAD_BLAS="default")
-    assert "threads    1 for kernels, of " in report
-    assert "left alone: MINIGRAD_BLAS=default" in report
-
-
-def test_a_blas_of_another_make_is_unknown_and_no_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(_info.np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
-    assert _info.blas_kernels() == "unknown"
-    monkeypatch.setattr(_info.np, "show_config", lambda mode: None)
-    assert _info.blas_name() == "unknown"
+def test_threads_are_what_the_environment_says():
+    assert "1 for kernels" in info(NUMBA_NUM_THREADS="1")

@@ -19,7 +19,7 @@ class Intrinsic(Function):
         python: does the same in Python, for calls from there and where compilation is switched off.
         result: the type of what it returns, of `numba.types`; None for that of its first argument.
         emit: writes the instructions, as Numba's ``intrinsic`` wants it: ``emit(context, builder, signature, values)``.
-        made_of: functions and constants besides `emit` that the code depends on.
+        made_of: functions, classes and constants besides `emit` that the code depends on.
         results: how many of these it returns, as a tuple where there are several.
     """
 
@@ -45,7 +45,7 @@ class Intrinsic(Function):
         return self._intrinsic
 
     def stamp(self) -> str:
-        parts = [text_of(p.__code__) if inspect.isfunction(p) else repr(p) for p in self._made_of]
+        parts = [text for p in self._made_of for text in _texts(p)]
         return hashlib.sha256(
             "\0".join([self.__name__, str(self._result), str(self._results), *parts]).encode()
         ).hexdigest()
@@ -63,6 +63,12 @@ class Intrinsic(Function):
         names = ", ".join(inspect.signature(self.python).parameters)
         source = f"def {self.__name__}(context, {names}):\n    return signature([{names}])\n"
         return from_source(self.__name__, source, {"signature": signature})
+
+
+def _texts(part: Any) -> list[str]:
+    """What tells a function, all functions of a class, or a constant from any other."""
+    functions = [part] if inspect.isfunction(part) else vars(part).values() if inspect.isclass(part) else ()
+    return [text_of(f.__code__) for f in functions if inspect.isfunction(f)] or [repr(part)]
 
 
 def emit_call(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -21,7 +21,7 @@ from collections.abc import Collection
 from typing import Any
 
 from minigrad import dtypes, scalar
-from minigrad.devices import blas, cpu_loops
+from minigrad.devices import cpu_loops
 from minigrad.devices.cuda import loops as cuda_loops
 from minigrad.elementwise import Elementwise
 from minigrad.jit.finish import finished
@@ -185,7 +185,7 @@ def _is_product(call: Call) -> bool:
 
     Where columns are cut, loops of their own are quicker: they walk through memory from end to end.
     """
-    if call.primitive is not matmul_p or blas.TABLE is None or call.outputs[0].gpu is not None:
+    if call.primitive is not matmul_p or call.outputs[0].gpu is not None:
         return False
     if not all(v is not None and dtypes.has_kernels(v.dtype) and v.size and is_contiguous(v) for v in call.inputs):
         return False

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.devices import blas, cpu, cpu_loops
+from minigrad.devices import cpu, cpu_loops
 from minigrad.jit.bind import Compiled, Step
 from minigrad.ops import linalg_cpu
+from minigrad.ops.linalg_block import product_of
 from minigrad.primitive import Abstract
 from minigrad.scalar import Expr
 
@@ -87,8 +88,8 @@ class FusedProduct(Fused):
         others = [a if a.flags.c_contiguous else cpu_loops.without_repeats(a) for a in arrays[2:]]
         ways = [_way(outputs[0].shape, a.shape) for a in others]
         kernel = self._kernel(outputs[0].dtype, ways)
-        flat = [a.reshape(-1) for a in (*outputs, x, y)]
-        return [Compiled(kernel, chunks, work, (chunks, *flat, form, blas.TABLE, *[a.reshape(-1) for a in others]))]
+        flat, address = [a.reshape(-1) for a in (*outputs, x, y)], product_of(x.dtype)
+        return [Compiled(kernel, chunks, work, (chunks, *flat, form, address, *[a.reshape(-1) for a in others]))]
 
     def _kernel(self, dtype: np.dtype, ways: list[str]) -> cpu.Kernel:
         inputs = [f"in_{i}" for i in range(1 + len(ways))]
@@ -102,8 +103,7 @@ class FusedProduct(Fused):
                 "div": cpu_loops.div,
                 "BLOCKS": linalg_cpu.BLOCKS,
             },
-            **{"COLUMNS": linalg_cpu.COLUMNS, "hold": blas.hold, "release": blas.release},
-            "multiply_block": linalg_cpu.multiply_block,
+            **{"COLUMNS": linalg_cpu.COLUMNS, "multiply_block": linalg_cpu.multiply_block},
         }
         kinds = "v" + "".join(["v" if way in ("like", "row") else "s" for way in ways])
         lines, results = cpu_loops.statements(self.expressions, names, kinds, dtype, scope, nested=True)
@@ -112,15 +112,15 @@ class FusedProduct(Fused):
         places |= {"column": "x{0} = in_{0}[at // form[COLUMNS]]", "one": "x{0} = in_{0}[0]"}
         begin = ["from_0 = U(at)", *[places[way].format(i) for i, way in enumerate(ways, 1)]]
         lines += [f"{out}[from_0 + i] = {result}" for out, result in zip(outs, results) if result != "x0"]
-        text = f"(chunk, chunks, {', '.join(outs)}, x, y, form, table{''.join(f', {n}' for n in inputs[1:])}):\n"
-        text += "    in_0 = out\n    held = hold(table)\n"
+        text = f"(chunk, chunks, {', '.join(outs)}, x, y, form, address{''.join(f', {n}' for n in inputs[1:])}):\n"
+        text += "    in_0 = out\n"
         text += "    for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):\n"
-        text += "        at, left, height, width = multiply_block(block, out, x, y, form, table, F(1), F(0))\n"
+        text += "        at, left, height, width = multiply_block(block, out, x, y, form, address, F(1), F(0))\n"
         text += "        for _ in range(height):\n"
         text += "".join(f"            {line}\n" for line in begin)
         text += "            for i in range(U(width)):\n"
         text += "".join(f"                {line}\n" for line in lines)
-        text += "            at += form[COLUMNS]\n    release(table, held)\n"
+        text += "            at += form[COLUMNS]\n"
         return cpu_loops.shared_kernel(f"matmul_{self.expressions[-1].op}", text, scope, dtype)
 
     @staticmethod

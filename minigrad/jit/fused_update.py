@@ -1,4 +1,4 @@
-"""Fused updates: gradient descent along a matrix product, which BLAS adds to the parameter as it multiplies."""
+"""Fused updates: gradient descent along a matrix product, which is added to the parameter block by block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import blas
 from minigrad.jit.bind import Compiled, Step
 from minigrad.jit.fuse import is_contiguous
 from minigrad.jit.fused import Fused
@@ -16,6 +15,7 @@ from minigrad.jit.order import memory_of
 from minigrad.jit.trace import Call, Value, uses_of
 from minigrad.ops import linalg_cpu
 from minigrad.ops.linalg import matmul_p
+from minigrad.ops.linalg_block import product_of
 from minigrad.ops.state import momentum_p, sgd_p
 
 
@@ -37,7 +37,7 @@ class FusedUpdate(Fused):
         x, y, lr = arrays
         chunks, work, form, x, y = linalg_cpu.operands(x, y, **self.product)
         flat = [a.reshape(-1) for a in (*targets, x, y)]
-        args = (chunks, *flat, form, blas.TABLE, lr.reshape(1))
+        args = (chunks, *flat, form, product_of(x.dtype), lr.reshape(1))
         if self.momentum is None:
             return [Compiled(linalg_cpu.descend, chunks, work, (*args, self.weight_decay))]
         args = (*args, self.momentum, self.weight_decay)
@@ -73,9 +73,9 @@ def _is_step(call: Call) -> bool:
 
 
 def _can_wait(product: Call, later: Sequence[Call]) -> bool:
-    """Whether a product of two matrices, by BLAS, finds its operands as they are now when the last of `later` runs."""
+    """Whether a product of two matrices finds its operands as they are now when the last of `later` runs."""
     operands = [v for v in product.inputs if v is not None]
-    if blas.TABLE is None or not dtypes.has_kernels(operands[0].dtype):
+    if not dtypes.has_kernels(operands[0].dtype):
         return False
     if not all(len(v.shape) == 2 and v.size and is_contiguous(v) for v in operands):
         return False

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.devices import cpu
+from minigrad.devices.vectors import lanes
 from minigrad.ops import convolution_plan as plans
-from minigrad.ops.convolution_tile import ROWS, lanes, tile
+from minigrad.ops.convolution_tile import ROWS, tile
 
 
 def convolve(

@@ -8,10 +8,10 @@ import numpy as np
 
 from minigrad import dtypes
 from minigrad.devices import cpu
+from minigrad.devices.vectors import lanes
 from minigrad.errors import ArgumentError, ShapeError
 from minigrad.ops import convolution_cpu, windows
 from minigrad.ops import convolution_plan as plans
-from minigrad.ops.convolution_tile import lanes
 from minigrad.primitive import Abstract, Primitive, Sample
 from minigrad.tensor import Tensor
 

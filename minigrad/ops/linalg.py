@@ -1,4 +1,4 @@
-"""Matrix products, by BLAS."""
+"""Matrix products."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The CPU's matrix products: blocks of the result, each of which is one call of BLAS, in chunks of blocks.
+"""The CPU's matrix products, cut into blocks of the result, in chunks of blocks: what they become on several threads.
 
-How a product is cut depends on its shape alone, and it is never cut along the sum, so that results have the same bits
-for any number of threads.
+A product is never cut along its sums, and the bits of a sum do not depend on the block that it is in.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import dtypes
-from minigrad.devices import blas, cpu
-from minigrad.devices.blas import gemm, hold, release
+from minigrad.devices import cpu
+from minigrad.ops.linalg_block import product, product_of
 from minigrad.primitive import Abstract
 
 _ALONE = 1 << 20  # multiplications below which a product is one block: another thread's start costs as much
@@ -28,10 +27,10 @@ COLUMNS, CUT, BLOCKS = 3, 8, 9  # where a form holds the result's columns, in ho
 
 
 def products(x: Abstract, y: Abstract, tx: bool, ty: bool) -> Callable | None:
-    """A function ``fill(out, x, y)`` for operands of these shapes; None if they are not for BLAS."""
-    if blas.TABLE is None or not dtypes.has_kernels(x.dtype) or not (x.size and y.size):
+    """A function ``fill(out, x, y)`` for operands of these shapes; None if there is no kernel for them."""
+    if not dtypes.has_kernels(x.dtype) or not (x.size and y.size):
         return None
-    table, are_matrices, known = blas.TABLE, x.ndim == y.ndim == 2, _form(x.shape, y.shape, tx, ty)
+    address, are_matrices, known = product_of(x.dtype), x.ndim == y.ndim == 2, _form(x.shape, y.shape, tx, ty)
 
     def fill(out: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
         chunks, work, form = known
@@ -39,7 +38,7 @@ def products(x: Abstract, y: Abstract, tx: bool, ty: bool) -> Callable | None:
             chunks, work, form, x, y = operands(x, y, tx, ty)
         if not are_matrices:
             out, x, y = out.reshape(-1), x.reshape(-1), y.reshape(-1)
-        multiply(chunks, work, chunks, out, x, y, form, table)
+        multiply(chunks, work, chunks, out, x, y, form, address)
 
     return fill
 
@@ -88,63 +87,54 @@ def _cut_into(m: int, n: int, k: int) -> tuple[int, int]:
 
 
 @cpu.chunked
-def multiply(chunk, chunks, out, x, y, form, table):
+def multiply(chunk, chunks, out, x, y, form, address):
     """The blocks of one chunk. `form` holds what is transposed, m, n, k, rows of x and y, and the cut; then places."""
     one = out.dtype.type(1)
-    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
-        multiply_block(block, out, x, y, form, table, one, one - one)
-    release(table, held)
+        multiply_block(block, out, x, y, form, address, one, one - one)
 
 
 @cpu.chunked
-def descend(chunk, chunks, param, x, y, form, table, lr, weight_decay):
+def descend(chunk, chunks, param, x, y, form, address, lr, weight_decay):
     """param ← param − lr·(x·y + weight_decay·param): a step down a gradient that is a product, the blocks of one chunk.
 
     The gradient is stored nowhere. A rate of 0 changes nothing, whatever the gradient.
     """
     step, keep = param.dtype.type(-lr[0]), param.dtype.type(1.0 - lr[0] * weight_decay)
-    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
-        multiply_block(block, param, x, y, form, table, step, keep)
-    release(table, held)
+        multiply_block(block, param, x, y, form, address, step, keep)
 
 
 @cpu.chunked
-def descend_with_momentum(chunk, chunks, param, velocity, x, y, form, table, lr, momentum, weight_decay):
+def descend_with_momentum(chunk, chunks, param, velocity, x, y, form, address, lr, momentum, weight_decay):
     """velocity ← momentum·velocity − lr·(x·y + weight_decay·param), then param ← param + velocity, as `descend`."""
     kind = param.dtype.type
     step, keep, decay, n = kind(-lr[0]), kind(momentum), kind(lr[0] * weight_decay), form[COLUMNS]
-    held = hold(table)
     for block in range(chunk * form[BLOCKS] // chunks, (chunk + 1) * form[BLOCKS] // chunks):
-        at, _, height, width = multiply_block(block, velocity, x, y, form, table, step, keep)
+        at, _, height, width = multiply_block(block, velocity, x, y, form, address, step, keep)
         for row in range(height):
             p, v = param[at + row * n : at + row * n + width], velocity[at + row * n : at + row * n + width]
             for i in range(width):
                 v[i] -= decay * p[i]
                 p[i] += v[i]
-    release(table, held)
 
 
 @cpu.jit
-def multiply_block(block, out, x, y, form, table, alpha, beta):
+def multiply_block(block, out, x, y, form, address, alpha, beta):
     """One block of out ← alpha·x·y + beta·out. Returns where it begins, in `out` and in its rows; rows and columns."""
-    x_transposed, y_transposed, m, n, k, x_row, y_row = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
+    x_transposed, y_transposed, m, n, k, x_line, y_line = form[0], form[1], form[2], form[3], form[4], form[5], form[6]
     rows, columns = form[7], form[CUT]
-    size, flat = out.itemsize, out.reshape(-1)
+    x_row, x_step = (1, x_line) if x_transposed else (x_line, 1)
+    y_step, y_column = (1, y_line) if y_transposed else (y_line, 1)
+    size = out.itemsize
     item, row, column = block // (rows * columns), block // columns % rows, block % columns
     top, left = _cut(row, rows, m), _cut(column, columns, n)
     height, width = _cut(row + 1, rows, m) - top, _cut(column + 1, columns, n) - left
-    x_at = form[10 + 2 * item] + (top if x_transposed else top * x_row)
-    y_at = form[11 + 2 * item] + (left * y_row if y_transposed else left)
+    x_at, y_at = form[10 + 2 * item] + top * x_row, form[11 + 2 * item] + left * y_column
     at = (item * m + top) * n + left
-    if beta == 0 and (m == 1 or n == 1):
-        place = flat[at : at + height * width]
-        for i in range(place.size):
-            place[i] = 0
-    gemm(
-        table, alpha, beta, size, x_transposed, y_transposed, height, width, k,
-        x.ctypes.data + x_at * size, x_row, y.ctypes.data + y_at * size, y_row, out.ctypes.data + at * size, n,
+    product(
+        address, height, width, k, x.ctypes.data + x_at * size, x_row, x_step, y.ctypes.data + y_at * size, y_step,
+        y_column, out.ctypes.data + at * size, n, alpha, beta,
     )  # fmt: skip
     return at, left, height, width
 

@@ -1,7 +1,7 @@
 """CPU kernels of spectral norm: power iteration, the division by leftᵀ·w·right, and its gradient.
 
 w is (rows, columns) and contiguous; products are float64. `partial` has an entry a chunk of rows, added up in their
-order, so that the bits do not depend on threads, as a product by BLAS would.
+order, so that the bits do not depend on threads.
 """
 
 import numpy as np

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import errors
 from minigrad.devices import cpu
+from minigrad.devices.vectors import lanes
 from minigrad.ops.convolution_primitives import conv2d_kernel_grad_p, conv2d_p, conv2d_transpose_p
-from minigrad.ops.convolution_tile import ROWS, lanes, tile
+from minigrad.ops.convolution_tile import ROWS, tile
 
 
 def values(*shape, seed=0, dtype=np.float64):
