@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad.devices.intrinsic import Intrinsic
 from minigrad.devices.vectors import lanes
-from minigrad.ops.linalg_tile import VECTORS, copy, matrix, most_rows, tile, transpose
+from minigrad.ops.linalg_tile import VECTORS, copy, matrix, most_rows, most_vectors, tile, transpose
 
 TERMS = 256  # in a part of the sums: a panel of y takes 32 KiB with AVX-512, which the nearest cache holds
 _BLOCK_BYTES = 1 << 18  # of a block of x, about; the next cache holds it while panels of y pass
@@ -39,7 +39,7 @@ def product_of(dtype: np.dtype) -> int:
 def _function(dtype: np.dtype) -> cpu.Function:
     """What `product` calls."""
     kind, size, vector, most = dtype.type, dtype.itemsize, lanes(dtype), most_rows()
-    panel_row = VECTORS * vector
+    panel_row, wide = VECTORS * vector, most_vectors() * vector
     tile_row = -(-most // vector) * vector  # of a block of x whose terms lie one behind the other
     tiles_most = _BLOCK_BYTES // (TERMS * tile_row * size)
     height_most = tiles_most * most
@@ -48,6 +48,9 @@ def _function(dtype: np.dtype) -> cpu.Function:
     block_memory = _scratch(max(tiles_most * TERMS * tile_row, height_most * block_row) * size)
 
     def multiply(m, n, k, x, x_row, x_step, y, y_step, y_column, out, out_row, alpha, beta):
+        if n == 1 and out_row == 1:  # the other way round, one row
+            m, n, x, x_row, x_step, y, y_step, y_column = n, m, y, 1, y_step, x, x_step, x_row
+        is_row = m == 1 and y_column == 1  # then whole vectors of y are read where they are
         one, panel, block = kind(1), panel_memory(), block_memory()
         for first in range(0, k, TERMS):
             terms, keep = min(TERMS, k - first), beta if first == 0 else one
@@ -58,9 +61,13 @@ def _function(dtype: np.dtype) -> cpu.Function:
                 if n >= _MANY:
                     row, step = pack(tiles, height, terms, x_at, x_row, x_step, block)
                     x_at = block
-                for left in range(0, n, panel_row):
-                    columns = min(panel_row, n - left)
-                    lay(terms, columns, y + (first * y_step + left * y_column) * size, y_step, y_column, panel)
+                left = 0
+                while left < n:
+                    columns = wide if is_row and n - left >= wide else min(panel_row, n - left)
+                    y_at, y_row = y + (first * y_step + left * y_column) * size, y_step
+                    if not is_row or columns < panel_row:
+                        lay(terms, columns, y_at, y_step, y_column, panel)
+                        y_at, y_row = panel, panel_row
                     for t in range(tiles):
                         top, rows = part(t, tiles, height)
                         at = out + ((above + top) * out_row + left) * size
@@ -68,7 +75,8 @@ def _function(dtype: np.dtype) -> cpu.Function:
                             tile_at = x_at + t * terms * tile_row * size
                         else:
                             tile_at = x_at + top * row * size
-                        tile(rows, columns, terms, tile_at, row, step, panel, at, out_row, alpha, keep)
+                        tile(rows, columns, terms, tile_at, row, step, y_at, y_row, at, out_row, alpha, keep)
+                    left += columns
 
     @cpu.jit(inline=True)
     def lay(terms, columns, y, y_step, y_column, panel):

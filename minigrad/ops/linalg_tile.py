@@ -22,6 +22,11 @@ def most_rows() -> int:
     return 14 if vector_bytes() == 64 else 6
 
 
+def most_vectors() -> int:
+    """How many vectors a single row may have, if it has more than `VECTORS`: as many, no fewer."""
+    return 16 if vector_bytes() == 64 else 8
+
+
 def matrix(address: int, rows: int, columns: int, row: int, column: int, dtype: np.dtype) -> np.ndarray:
     """The matrix at an address, with so many elements from one row and from one column to the next."""
     size = dtype.itemsize
@@ -29,10 +34,10 @@ def matrix(address: int, rows: int, columns: int, row: int, column: int, dtype: 
     return np.ndarray((rows, columns), dtype, memory, 0, (row * size, column * size))
 
 
-def _tile(rows, columns, terms, x, x_row, x_step, panel, out, out_row, alpha, beta):
+def _tile(rows, columns, terms, x, x_row, x_step, y, y_row, out, out_row, alpha, beta):
     dtype = alpha.dtype
     left = matrix(x, rows, terms, x_row, x_step, dtype)
-    right = matrix(panel, terms, columns, VECTORS * lanes(dtype), 1, dtype)
+    right = matrix(y, terms, columns, y_row, 1, dtype)
     place, found = matrix(out, rows, columns, out_row, 1, dtype), alpha * (left @ right)
     place[...] = found if beta == 0 else found + beta * place
 
@@ -43,17 +48,20 @@ def _emit_tile(context: Any, builder: Any, signature: Any, values: Any) -> Any:
 
     rows, columns, *given = values
     width = Vectors(builder, given[-1].type).width
-    end = builder.append_basic_block()
-    is_wide = builder.zext(builder.icmp_signed(">", columns, ir.Constant(columns.type, width)), rows.type)
-    choice = builder.switch(builder.add(builder.add(rows, rows), is_wide), end)
-    for height in range(1, most_rows() + 1):
-        for vectors in range(1, VECTORS + 1):
-            block = builder.append_basic_block()
-            choice.add_case(ir.Constant(rows.type, 2 * height + vectors - 1), block)
-            builder.position_at_end(block)
-            function = _function(builder.module, height, vectors, [v.type for v in (columns, *given)])
-            builder.call(function, [columns, *given])
-            builder.branch(end)
+    end, number = builder.append_basic_block(), rows.type
+
+    def exceeds(vectors: int) -> Any:
+        return builder.icmp_signed(">", columns, ir.Constant(columns.type, vectors * width))
+
+    key = builder.add(builder.mul(rows, ir.Constant(number, VECTORS)), builder.zext(exceeds(1), number))
+    choice = builder.switch(builder.select(exceeds(VECTORS), ir.Constant(number, 0), key), end)
+    cases = {VECTORS * r + v - 1: (r, v) for r in range(1, most_rows() + 1) for v in range(1, VECTORS + 1)}
+    for case, (height, vectors) in {0: (1, most_vectors()), **cases}.items():
+        block = builder.append_basic_block()
+        choice.add_case(ir.Constant(number, case), block)
+        builder.position_at_end(block)
+        builder.call(_function(builder.module, height, vectors, [v.type for v in (columns, *given)]), [columns, *given])
+        builder.branch(end)
     builder.position_at_end(end)
     return context.get_dummy_value()
 
@@ -74,15 +82,15 @@ def _function(module: Any, rows: int, vectors: int, kinds: list) -> Any:
 
 
 def _emit_sums(
-    builder: Any, rows: int, vectors: int, columns: Any, terms: Any, x: Any, x_row: Any, x_step: Any, panel: Any,
-    out: Any, out_row: Any, alpha: Any, beta: Any,
+    builder: Any, rows: int, vectors: int, columns: Any, terms: Any, x: Any, x_row: Any, x_step: Any, y: Any,
+    y_row: Any, out: Any, out_row: Any, alpha: Any, beta: Any,
 ) -> None:  # fmt: skip
     """Sums over the terms, in registers, and what is done with them."""
     from llvmlite import ir
 
     v = Vectors(builder, alpha.type)
     zero, one = ir.Constant(terms.type, 0), ir.Constant(terms.type, 1)
-    x, panel, out = v.pointer(x), v.pointer(panel), v.pointer(out)
+    x, y, out = v.pointer(x), v.pointer(y), v.pointer(out)
     x_rows = [v.at(x, builder.mul(x_row, ir.Constant(terms.type, r))) for r in range(rows)]
     out_rows = [v.at(out, builder.mul(out_row, ir.Constant(terms.type, r))) for r in range(rows)]
     places = [v.at(row, i * v.width) for row in out_rows for i in range(vectors)]
@@ -90,7 +98,7 @@ def _emit_sums(
     builder.branch(loop)
     builder.position_at_end(loop)
     term, former = builder.phi(terms.type), [builder.phi(v.type) for _ in range(rows * vectors)]
-    start = v.at(panel, builder.mul(term, ir.Constant(terms.type, VECTORS * v.width)))
+    start = v.at(y, builder.mul(term, y_row))
     right = [v.load(v.at(start, i * v.width)) for i in range(vectors)]
     step = builder.mul(term, x_step)
     sums: list[Any] = []
@@ -191,14 +199,14 @@ def _emit_exchanges(v: Vectors, rows: list, places: list) -> None:
 
 
 _MADE_OF = (Vectors, vector_bytes.__wrapped__, VECTORS)
-#: ``tile(rows, columns, terms, x, x_row, x_step, panel, out, out_row, alpha, beta)``, for use in kernels:
+#: ``tile(rows, columns, terms, x, x_row, x_step, y, y_row, out, out_row, alpha, beta)``, for use in kernels:
 #:
-#: out[r, j] = alpha·Σ_t x[r, t]·panel[t, j] + beta·out[r, j]
+#: out[r, j] = alpha·Σ_t x[r, t]·y[t, j] + beta·out[r, j]
 #:
-#: for up to `most_rows()` rows and as many columns as a panel has at most, `VECTORS` vectors. The terms are added one
-#: after the other. If beta is 0, what out holds isn't read. x, panel and out are addresses, `x_row` and so on elements,
-#: alpha and beta have the dtype of all.
-tile = Intrinsic(_tile, "void", _emit_tile, (*_MADE_OF, _function, _emit_sums, most_rows))
+#: for up to `most_rows()` rows and `VECTORS` vectors of columns, or one row and `most_vectors()` vectors. The terms are
+#: added one after the other. Of y, whole vectors are read. If beta is 0, what out holds isn't read. x, y and out are
+#: addresses, `x_row` and so on elements, alpha and beta have the dtype of all.
+tile = Intrinsic(_tile, "void", _emit_tile, (*_MADE_OF, _function, _emit_sums, most_rows, most_vectors))
 #: ``copy(rows, columns, x, x_row, out, out_row, one)``: out[r, j] = x[r, j], and zeros up to a whole vector.
 copy = Intrinsic(_copy, "void", _emit_copy, _MADE_OF)
 #: ``transpose(terms, columns, y, y_column, panel, one)``: panel[t, j] = y[j, t] for the first vector of terms and of

@@ -32,18 +32,18 @@ def run(chunk, address, m, n, k, x, x_row, x_step, y, y_step, y_column, out, out
 def multiply(x, y, form=(False, False), out=None, alpha=1, beta=0):
     """alpha·x·y + beta·out, where `form` says which of the two lies in memory transposed, within rows of NaN."""
     (m, k), n, kind = x.shape, y.shape[1], x.dtype.type
-    row = n + 5
-    framed = np.full((m + 2, row), np.nan, x.dtype)
+    row = n + 5 if n > 1 else 1
+    framed = np.full(m * row + 10, np.nan, x.dtype)
+    inside = framed[5:-5].reshape(m, row)[:, :n]
     if out is not None:
-        framed[1:-1, 2 : 2 + n] = out
+        inside[...] = out
     left, steps = (x.T.copy(), (1, m)) if form[0] else (x.copy(), (k, 1))
     right, strides = (y.T.copy(), (1, k)) if form[1] else (y.copy(), (n, 1))
-    args = (product_of(x.dtype), m, n, k, left, *steps, right, *strides, framed, row + 2, row, kind(alpha), kind(beta))
-    run(1, 1, *args)
-    inside = framed[1:-1, 2 : 2 + n].copy()
-    framed[1:-1, 2 : 2 + n] = np.nan
+    run(1, 1, product_of(x.dtype), m, n, k, left, *steps, right, *strides, framed, 5, row, kind(alpha), kind(beta))
+    found = inside.copy()
+    inside[...] = np.nan
     assert np.isnan(framed).all(), "written outside"
-    return inside
+    return found
 
 
 def whole(shape, dtype):
@@ -90,7 +90,13 @@ def test_bits_depend_on_a_row_and_a_column_alone(dtype, k):
     assert np.abs(want - x.astype(np.float64) @ y.astype(np.float64)).max() < 40 * np.sqrt(k) * np.finfo(dtype).eps
     for form in FORMS:
         np.testing.assert_array_equal(multiply(x, y, form), want)
-        for rows, columns in [((0, 1), (0, n)), ((3, 9), (5, 6)), ((0, m), (1, 40)), ((240, 250), (n - 33, n))]:
+        for rows, columns in [
+            ((0, 1), (0, n)),
+            ((3, 9), (5, 6)),
+            ((0, m), (7, 8)),
+            ((0, m), (1, 40)),
+            ((240, 250), (n - 33, n)),
+        ]:
             (a, b), (c, d) = rows, columns
             np.testing.assert_array_equal(multiply(x[a:b], y[:, c:d], form), want[a:b, c:d])
 

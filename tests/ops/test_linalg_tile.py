@@ -7,7 +7,7 @@ import pytest
 
 from minigrad.devices import cpu
 from minigrad.devices.vectors import lanes
-from minigrad.ops.linalg_tile import VECTORS, copy, most_rows, tile, transpose
+from minigrad.ops.linalg_tile import VECTORS, copy, most_rows, most_vectors, tile, transpose
 
 RNG = np.random.default_rng(0)
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -18,9 +18,9 @@ def whole(shape, dtype):
 
 
 @cpu.chunked
-def run_tile(chunk, rows, columns, terms, x, x_row, x_step, panel, out, out_at, out_row, alpha, beta):
+def run_tile(chunk, rows, columns, terms, x, x_row, x_step, y, y_row, out, out_at, out_row, alpha, beta):
     at = out.ctypes.data + out_at * out.itemsize
-    tile(rows, columns, terms, x.ctypes.data, x_row, x_step, panel.ctypes.data, at, out_row, alpha, beta)
+    tile(rows, columns, terms, x.ctypes.data, x_row, x_step, y.ctypes.data, y_row, at, out_row, alpha, beta)
 
 
 @cpu.chunked
@@ -52,20 +52,34 @@ def both(kernel, *args):
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 0), (-2, 0), (1, 1), (-2, 3)])
 def test_tiles_of_every_size(dtype, alpha, beta):
     dtype = np.dtype(dtype)
-    width, row = VECTORS * lanes(dtype), VECTORS * lanes(dtype) + 3
-    for rows, columns in itertools.product(range(1, most_rows() + 1), widths(dtype, VECTORS)):
-        if not 1 <= columns <= width:
-            continue
+    sizes = [
+        (r, c) for r in range(1, most_rows() + 1) for c in widths(dtype, VECTORS) if 1 <= c <= VECTORS * lanes(dtype)
+    ]
+    for rows, columns in [*sizes, (1, most_vectors() * lanes(dtype))]:
+        y_row, row = -(-columns // lanes(dtype)) * lanes(dtype) + 1, columns + 3
         for terms, transposed in ((1, False), (6, False), (5, True)):
-            x, panel = whole((rows, terms), dtype), whole((terms, width), dtype)
+            x, y = whole((rows, terms), dtype), whole((terms, y_row), dtype)
             out = np.full((rows + 2) * row, np.nan, dtype) if beta == 0 else whole((rows + 2) * row, dtype)
             steps, given = ((1, rows), x.T.copy()) if transposed else ((terms, 1), x)
-            args = (rows, columns, terms, given, *steps, panel, out, row + 1, row, dtype.type(alpha), dtype.type(beta))
-            (*_, got, _, _, _, _), (*_, want, _, _, _, _) = both(run_tile, *args)
+            args = (
+                rows,
+                columns,
+                terms,
+                given,
+                *steps,
+                y,
+                y_row,
+                out,
+                row + 1,
+                row,
+                dtype.type(alpha),
+                dtype.type(beta),
+            )
+            got, want = [copies[8] for copies in both(run_tile, *args)]
             np.testing.assert_array_equal(got, want, err_msg=f"{rows} {columns} {terms} {transposed}")
             place = want.reshape(-1, row)[1:-1, 1 : 1 + columns]
             old = out.reshape(-1, row)[1:-1, 1 : 1 + columns] if beta else 0
-            np.testing.assert_array_equal(place, alpha * (x @ panel[:, :columns]) + beta * old)
+            np.testing.assert_array_equal(place, alpha * (x @ y[:, :columns]) + beta * old)
 
 
 @dtypes
