@@ -61,21 +61,9 @@ def test_tiles_of_every_size(dtype, alpha, beta):
             x, y = whole((rows, terms), dtype), whole((terms, y_row), dtype)
             out = np.full((rows + 2) * row, np.nan, dtype) if beta == 0 else whole((rows + 2) * row, dtype)
             steps, given = ((1, rows), x.T.copy()) if transposed else ((terms, 1), x)
-            args = (
-                rows,
-                columns,
-                terms,
-                given,
-                *steps,
-                y,
-                y_row,
-                out,
-                row + 1,
-                row,
-                dtype.type(alpha),
-                dtype.type(beta),
-            )
-            got, want = [copies[8] for copies in both(run_tile, *args)]
+            scales = dtype.type(alpha), dtype.type(beta)
+            args = (rows, columns, terms, given, *steps, y, y_row, out, row + 1, row, *scales)
+            got, want = (copies[8] for copies in both(run_tile, *args))
             np.testing.assert_array_equal(got, want, err_msg=f"{rows} {columns} {terms} {transposed}")
             place = want.reshape(-1, row)[1:-1, 1 : 1 + columns]
             old = out.reshape(-1, row)[1:-1, 1 : 1 + columns] if beta else 0
