@@ -29,10 +29,10 @@ def run(chunk, address, m, n, k, x, x_row, x_step, y, y_step, y_column, out, out
     )  # fmt: skip
 
 
-def multiply(x, y, form=(False, False), out=None, alpha=1, beta=0):
-    """alpha·x·y + beta·out, where `form` says which of the two lies in memory transposed, within rows of NaN."""
+def multiply(x, y, form=(False, False), out=None, alpha=1, beta=0, gap=5):
+    """alpha·x·y + beta·out, where `form` says which of the two lies in memory transposed; a gap of NaN after each row."""
     (m, k), n, kind = x.shape, y.shape[1], x.dtype.type
-    row = n + 5 if n > 1 else 1
+    row = n + gap
     framed = np.full(m * row + 10, np.nan, x.dtype)
     inside = framed[5:-5].reshape(m, row)[:, :n]
     if out is not None:
@@ -50,10 +50,10 @@ def whole(shape, dtype):
     return RNG.integers(-5, 6, shape).astype(dtype)
 
 
-def check(m, n, k, dtype, form, alpha=1, beta=0):
+def check(m, n, k, dtype, form, alpha=1, beta=0, gap=5):
     x, y = whole((m, k), dtype), whole((k, n), dtype)
     out = whole((m, n), dtype) if beta else None
-    got = multiply(x, y, form, out, alpha, beta)
+    got = multiply(x, y, form, out, alpha, beta, gap)
     np.testing.assert_array_equal(got, alpha * (x @ y) + (beta * out if beta else 0))
 
 
@@ -64,6 +64,12 @@ small = st.integers(1, 40)
 @given(small, small, small, kinds, st.sampled_from(FORMS), st.sampled_from([1, -2]), st.sampled_from([0, 1, 3]))
 def test_any_product(m, n, k, dtype, form, alpha, beta):
     check(m, n, k, dtype, form, alpha, beta)
+
+
+@settings(max_examples=50, deadline=None)
+@given(small, small, kinds, st.sampled_from(FORMS), st.sampled_from([0, 3]), st.sampled_from([0, 5]))
+def test_any_product_with_a_column(m, k, dtype, form, beta, gap):
+    check(m, 1, k, dtype, form, -2, beta, gap)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
