@@ -30,7 +30,7 @@ def run(chunk, address, m, n, k, x, x_row, x_step, y, y_step, y_column, out, out
 
 
 def multiply(x, y, form=(False, False), out=None, alpha=1, beta=0, gap=5):
-    """alpha·x·y + beta·out, where `form` says which of the two lies in memory transposed; a gap of NaN after each row."""
+    """alpha·x·y + beta·out, where `form` says which of the two lies transposed in memory; a gap of NaN after rows."""
     (m, k), n, kind = x.shape, y.shape[1], x.dtype.type
     row = n + gap
     framed = np.full(m * row + 10, np.nan, x.dtype)
