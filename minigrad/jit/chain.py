@@ -1,12 +1,14 @@
 """Chains: elementwise loops go from chunk to chunk with the kernel beside them, while what both touch is in the cache.
 
-A kernel may say where its chunks lie (`cpu.Kernel.places`), as normalizations and softmax do. A loop that makes what it
-reads is then run on a chunk's places right before that chunk, and one that goes on with what it makes right after, by
-the same thread. What nobody needs but the loop behind lies where that loop writes. All kernels stay what they are.
+A kernel may say where its chunks lie (`cpu.Kernel.places`), as normalizations, softmax and reductions of rows do. A
+loop that makes what it reads is then run on a chunk's places right before that chunk, and one that goes on with what it
+makes right after, by the same thread. What nobody needs but the loop behind lies where that loop writes. All kernels
+stay what they are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, cast
 
@@ -15,11 +17,12 @@ import numpy as np
 from minigrad.devices import cpu
 from minigrad.elementwise import Elementwise
 from minigrad.jit.bind import Compiled, Step
-from minigrad.jit.fuse import loop_of
+from minigrad.jit.fuse import loop_of, reduction_of
 from minigrad.jit.fused import Fused
+from minigrad.jit.fused_reductions import FusedReductions
 from minigrad.jit.native import native_of
 from minigrad.jit.order import memory_of
-from minigrad.jit.rule import Rule
+from minigrad.jit.rule import FusedRule, Rule
 from minigrad.jit.trace import Call, Value, uses_of
 from minigrad.primitive import Abstract
 
@@ -41,7 +44,7 @@ class Chained(Fused):
         members = [c for c in (head, call, tail) if c is not None]
         super().__init__([], [name for c in members for name in getattr(c.primitive, "members", [c.primitive.name])])
         self._call, self._head, self._tail = call, head, tail
-        self._rule = Rule(call, "cpu")
+        self._rule = FusedRule(call) if isinstance(call.primitive, Fused) else Rule(call, "cpu")
         made = [v for c in members for v in c.outputs]
         self.inputs = list(dict.fromkeys(v for c in members for v in c.inputs if v is not None and v not in made))
         self.outputs = [v for v in made if v not in hidden]
@@ -76,7 +79,7 @@ class Chained(Fused):
             return False, False
         steps = self._rule.steps([known[v] for v in call.outputs], spaces, given)
         before = self._head is not None and _first(steps, self._read(known)) is not None
-        return before, self._tail is not None and _last(steps, known[call.outputs[0]]) is not None
+        return before, self._tail is not None and _last(steps, known[call.outputs[0]], self._tail) is not None
 
     def _read(self, known: dict[Value, np.ndarray]) -> list[np.ndarray]:
         """What the kernel reads of the loop before it."""
@@ -86,7 +89,7 @@ class Chained(Fused):
     def _follow(self, steps: list[Step], known: dict[Value, np.ndarray]) -> list[Step]:
         """Put the loop behind where it belongs among the steps; returns what has to be done before them."""
         assert self._tail is not None
-        found = _last(steps, known[self._call.outputs[0]])
+        found = _last(steps, known[self._call.outputs[0]], self._tail)
         setup, loop = _steps_of(self._tail, known, found, self._inside)
         if found is None:
             steps.append(loop)
@@ -118,7 +121,8 @@ def chained(calls: list[Call], kept: Iterable[Value]) -> list[Call]:
     makers = {v: call for call in loops for v in call.outputs}
     result, gone = list(calls), set()
     for call in calls:
-        if isinstance(call.primitive, (Fused, Elementwise)) or call.mutates or not call.outputs:
+        is_loop = isinstance(call.primitive, (Fused, Elementwise)) and not isinstance(call.primitive, FusedReductions)
+        if is_loop or call.mutates or not call.outputs:
             continue
         y = call.outputs[0]
         if y.base is not None or y.gpu is not None or not y.size:
@@ -131,7 +135,9 @@ def chained(calls: list[Call], kept: Iterable[Value]) -> list[Call]:
             order = _together(result, members) if len(members) > 1 else None
             if order is None:
                 continue
-            inner = [*([] if before is None else before.outputs), *([] if behind is None else [y])]
+            inner = [] if before is None else before.outputs[:]
+            if behind is not None and y.shape == behind.outputs[0].shape:
+                inner.append(y)
             hidden = {v for v in inner if v not in at_end and all(c in members for c in uses.get(v, ()))}
             chain = Chained(call, before and loops[before], behind and loops[behind], hidden)
             if chain.links() != (before is not None, behind is not None):
@@ -146,10 +152,23 @@ def chained(calls: list[Call], kept: Iterable[Value]) -> list[Call]:
 
 
 def _goes_on(loop: Call, call: Call) -> bool:
-    """Whether a loop is over the elements of a call's first output, and uses nothing else of the call."""
+    """Whether a loop is over a call's elements, and uses nothing of the call but what belongs to the element."""
     y, out = call.outputs[0], loop.outputs[0]
     used = {v for v in loop.inputs if v in call.outputs}
-    return used == {y} and (out.shape, out.dtype) == (y.shape, y.dtype)
+    reduced = _reduced_by(call)
+    if reduced is None:
+        return used == {y} and (out.shape, out.dtype) == (y.shape, y.dtype)
+    shape, axes = reduced
+    kept = tuple([1 if axis in axes else n for axis, n in enumerate(shape)])
+    return (out.shape, out.dtype) == (shape, y.dtype) and all(v.shape in (shape, kept) for v in used)
+
+
+def _reduced_by(call: Call) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """The shape of the elements that a call reduces, and over which axes; None if it doesn't."""
+    if isinstance(call.primitive, FusedReductions):
+        return call.primitive.shape, call.primitive.axes
+    found = reduction_of(call)
+    return None if found is None else (call.inputs[0].shape, found.axes)  # type: ignore[union-attr]
 
 
 # Order
@@ -196,24 +215,24 @@ def _writes(call: Call) -> set[Any]:
 # Steps
 
 
-def _last(steps: Sequence[Step], y: np.ndarray) -> tuple[int, np.ndarray] | None:
-    """The step that writes an array last, place by place, and the places; None if there is none to link to."""
+def _last(steps: Sequence[Step], y: np.ndarray, loop: Call) -> tuple[int, np.ndarray] | None:
+    """The step that writes an array last, and the places where a loop follows it; None if there is none to link to."""
     at = [i for i, step in enumerate(steps) if _uses(step, y) and not _checks(step)]
-    return _linked(steps, at[-1], y) if at else None
+    return _linked(steps, at[-1], math.prod(loop.outputs[0].shape)) if at else None
 
 
 def _first(steps: Sequence[Step], arrays: Sequence[np.ndarray]) -> tuple[int, np.ndarray] | None:
     """The step that reads some arrays first."""
     at = [i for i, step in enumerate(steps) if any(_uses(step, a) for a in arrays)]
-    return _linked(steps, at[0], arrays[0]) if at else None
+    return _linked(steps, at[0], arrays[0].size) if at else None
 
 
-def _linked(steps: Sequence[Step], at: int, a: np.ndarray) -> tuple[int, np.ndarray] | None:
+def _linked(steps: Sequence[Step], at: int, size: int) -> tuple[int, np.ndarray] | None:
     step = steps[at]
     if not isinstance(step, Compiled) or step.kernel.places is None or any(native_of(s) is None for s in steps):
         return None
     places = step.kernel.places(step.chunks, step.args)
-    if places is None or len(places) != step.chunks or int((places[:, 1] * places[:, 2]).sum()) != a.size:
+    if places is None or len(places) != step.chunks or int((places[:, 1] * places[:, 2]).sum()) != size:
         return None
     return at, places
 

@@ -28,9 +28,9 @@ from minigrad.jit.finish import finished
 from minigrad.jit.fused import Fused, FusedProduct
 from minigrad.jit.fused_reductions import FusedReductions
 from minigrad.jit.trace import Call, Value, uses_of
-from minigrad.ops import linalg_cpu
+from minigrad.ops import linalg_cpu, reductions_extremes
 from minigrad.ops.linalg import matmul_p
-from minigrad.ops.reductions_extremes import Reduction, reduction_of
+from minigrad.ops.reductions_extremes import Reduction
 from minigrad.ops.reductions_loops import Reduced
 from minigrad.scalar import Expr
 
@@ -121,7 +121,7 @@ def _groups(calls: list[Call]) -> list[_Group]:
 
 def _reduces(call: Call, of: dict[Value, _Group]) -> bool:
     """Whether a call reduces what a group makes, which it is a part of from now on."""
-    found = _reduction_of(call)
+    found = reduction_of(call)
     group = None if found is None else of.get(call.inputs[0])  # type: ignore[arg-type]
     if found is None or group is None or call.inputs[0] not in group.made or group.closed:
         return False
@@ -270,7 +270,7 @@ def _reduced(
 ) -> FusedReductions | None:
     """What reduces values known as expressions of the inputs, and stores others; None if it would be slow."""
     shapes = [shape for v in inputs if (shape := _plain_shape(v)) is not None]
-    found = [(call.inputs[0], r) for call in calls if (r := _reduction_of(call)) is not None]
+    found = [(call.inputs[0], r) for call in calls if (r := reduction_of(call)) is not None]
     if not all(x in known for x, _ in found):  # another loop makes it
         return None
     reduced = [Reduced(r.operation, known[x]) for x, r in found]  # type: ignore[index]
@@ -281,10 +281,10 @@ def _reduced(
     return made
 
 
-def _reduction_of(call: Call) -> Reduction | None:
+def reduction_of(call: Call) -> Reduction | None:
     """How a call reduces its input, if it does and a loop can."""
     x = call.inputs[0] if call.inputs else None
     if x is None or x.gpu is not None or not x.size:
         return None
-    found = reduction_of(call.primitive, x.abstract, call.params)
+    found = reductions_extremes.reduction_of(call.primitive, x.abstract, call.params)
     return found if found is not None and found.axes else None

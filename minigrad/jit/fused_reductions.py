@@ -36,11 +36,16 @@ class FusedReductions(Fused):
         divisors: what each result is divided by.
         stored: the expressions that are stored.
         members: the names of the primitives.
+
+    Attributes:
+        shape, axes: of the elements, and over which they are reduced.
     """
 
     def __init__(self, reduced: list[Reduced], divisors: list[float], stored: list[Expr], members: list[str]):
         super().__init__([*[r.element for r in reduced], *stored], members)
         self.reduced, self.divisors, self.stored = reduced, divisors, stored
+        self.axes: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] = ()
 
     def lay_out(self, x: Abstract, axes: tuple[int, ...], operands: Sequence[tuple[int, ...]]) -> bool:
         """See how elements like `x` are reduced over these axes; false if their loop would not be vectorized.
@@ -50,6 +55,7 @@ class FusedReductions(Fused):
         walk = walk_of(x.shape, axes, operands)
         if walk is None:
             return False
+        self.axes, self.shape = axes, x.shape
         plan, (_, r0, k1, r1) = plan_for(*walk.form), walk.form
         others = [kind != "l" for kind in walk.kinds]
         least = LONG if is_costly(self.expressions) else SHORTEST

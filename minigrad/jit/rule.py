@@ -48,6 +48,8 @@ class Rule:
 class FusedRule(Rule):
     """What a fused call runs: its loop."""
 
+    returns = False
+
     def __init__(self, call: Call):
         self.fused: Any = call.primitive
         self.workspaces = call.primitive.workspaces  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ need never be in memory: they are computed as they are reduced, and stored only 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,7 +117,20 @@ def kernel_of(reduced: Sequence[Reduced], stored: Sequence[Expr], kinds: str, dt
         text += _columns(operations, lines, results, homes, kinds, "ROWS * fold" if way == "flat" else "fold")
     else:
         text += (_short_rows if way == "short" else _rows)(operations, lines, results, homes, kinds)
-    return cpu_loops.shared_kernel(f"{operations[0].name}_{reduced[0].element.op}", text, scope, dtype)
+    kernel = cpu_loops.shared_kernel(f"{operations[0].name}_{reduced[0].element.op}", text, scope, dtype)
+    if not columns:
+        kernel.places = _places_of_rows(6 + bool(_buffers(homes)) + has_strides(kinds))
+    return kernel
+
+
+def _places_of_rows(first: int) -> Callable[[int, tuple], np.ndarray | None]:
+    """Where the elements of a chunk lie, see `cpu.Kernel.places`; the argument numbered `first` is the first output."""
+
+    def places(chunks: int, args: tuple) -> np.ndarray | None:
+        pieces, r0, r1 = args[1], args[2], args[4]
+        return cpu.ranges(chunks, args[first].size, r1) if pieces == r0 == 1 else None
+
+    return places
 
 
 def _homes(reduced: Sequence[Reduced], stored: Sequence[Expr], kinds: str, way: str) -> list[str]:

@@ -8,8 +8,12 @@ from test_jit_fuse import both, names
 
 import minigrad as mg
 import minigrad_norms as norms
+from minigrad import scalar
 from minigrad.devices import threads as team
 from minigrad.jit.bind import Compiled
+from minigrad.ops.reductions_cpu import plan_for
+from minigrad.ops.reductions_loops import Reduced, kernel_of
+from minigrad.ops.reductions_operations import SUM
 from minigrad_norms.kernels import form as forms
 from minigrad_norms.kernels import standardize_cpu as kernels
 from minigrad_norms.standardize import standardize_p
@@ -293,3 +297,123 @@ def test_random_graphs(program):
         f = mg.jit(lambda x, y, state=state: function(x, y, state), fuse=fuse)
         found.append([t for _ in range(2) for t in f(mg.tensor(x), mg.tensor(y))])
     close(*found, tolerance=1e-9)
+
+
+# Reductions of rows
+
+
+OPERATIONS = {name: getattr(mg.Tensor, name) for name in ("sum", "mean", "max", "min")}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(
+    ("shape", "axes", "linked"),
+    [
+        ((700, 96), (1,), True),
+        ((9, 20, 33), (1, 2), True),
+        ((9, 20, 33), (2,), True),
+        ((5000, 7), (1,), True),  # short rows
+        ((1, 300), (1,), True),
+        ((3, 100_000), (1,), False),  # rows that are cut
+        ((96, 70), (0,), False),  # columns
+        ((5, 6, 40), (0, 2), False),
+    ],
+)
+def test_a_loop_behind_a_reduction(name, shape, axes, linked):
+    x, y = np.random.default_rng(20).standard_normal((2, *shape))
+    reduce = OPERATIONS[name]
+
+    def function(x, y):
+        z = mg.exp(x) * y
+        return [z * reduce(z, axis=axes, keepdims=True) - y]
+
+    (f, got), (_, want) = both(function, x, y)
+    close(got, want, 1e-9)
+    assert bool(links(f)) == linked
+    assert not linked or len(names(f)) == 1
+
+
+def test_a_reduction_of_what_is_nowhere_stored():
+    x, y = np.random.default_rng(23).standard_normal((2, 300, 50))
+    (f, got), (_, want) = both(lambda x, y: [y / mg.exp(x).sum(axis=1, keepdims=True)], x, y)
+    close(got, want)
+    assert links(f) == [2]
+
+
+def test_a_loop_before_rows_that_are_cut_stays_apart():
+    x, y = np.random.default_rng(24).standard_normal((2, 3, 40_000)), np.random.default_rng(25).standard_normal((3, 1))
+    (f, got), (_, want) = both(lambda x, y: [(mg.exp(x) * y).sum()], x, y)  # a walk that no reduction takes
+    close(got, want)
+    assert names(f) == ["exp+mul", "mg::sum"]
+
+
+def test_what_a_reduction_makes_and_stores_is_there_for_others():
+    x, y = np.random.default_rng(21).standard_normal((2, 300, 50))
+
+    def function(x, y):
+        z = x * y
+        mean, most = z.mean(axis=1, keepdims=True), z.max(axis=1, keepdims=True)
+        return [(z - mean) / most + y, mg.exp(mean), z, most]
+
+    (f, got), (_, want) = both(function, x, y)
+    close(got, want)
+    assert links(f) == [2]
+
+
+def test_results_of_other_rows_keep_a_loop_apart():
+    x = np.random.default_rng(22).standard_normal((300, 300))
+    (f, got), (_, want) = both(lambda x: [x - x.mean(axis=1)], x)  # row r goes with column r
+    close(got, want)
+    assert not links(f)
+    y = np.random.default_rng(26).standard_normal((2, 300, 150))  # as many elements in other rows
+    (f, got), (_, want) = both(lambda x, y: [y * x.mean(axis=1, keepdims=True)], x, y)
+    close(got, want)
+    assert not links(f)
+    x = x.reshape(1, 300, 300)
+    (f, got), (_, want) = both(lambda x: [x - x.mean(axis=2)], x)
+    close(got, want)
+    assert not links(f)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 900), st.integers(1, 300), st.sampled_from(sorted(OPERATIONS)), st.sampled_from(["f4", "f8"]))
+def test_any_rows(rows, length, name, dtype):
+    x, ct = np.random.default_rng(rows).standard_normal((2, rows, length)).astype(dtype)
+
+    def function(x, ct):
+        out, pull = mg.vjp(lambda x: mg.tanh(x) * OPERATIONS[name](mg.tanh(x), axis=-1, keepdims=True), x)
+        return [out, *pull(ct)]
+
+    (_, got), (_, want) = both(function, x, ct)
+    close(got, want, 1e-11 if dtype == "f8" else 3e-5)
+
+
+@pytest.mark.parametrize(
+    ("way", "shape"), [("rows", (700, 16)), ("rows", (64, 3000)), ("rows", (1, 5)), ("short", (9000, 7))]
+)
+def test_chunks_of_rows_touch_the_places_that_they_say(way, shape):
+    x, y = scalar.variable("in_0"), scalar.variable("in_1")
+    reduced, stored = [Reduced(SUM, x * y)], [x * y]
+    kernel = kernel_of(reduced, stored, "ls", np.dtype("float64"), way)
+    plan = plan_for(shape[0], 1, 1, shape[1])
+    size = shape[0] * shape[1]
+    out, work, strides = np.zeros(shape[0]), np.zeros((plan.chunks, 1)), np.zeros((3, 2), np.int64)
+    seen = np.zeros(size, int)
+    for chunk in range(plan.chunks):
+        z = np.full(size, np.nan)
+        args = (*plan.cut, work, strides, out, 1.0, z, np.ones(size), np.ones(1))
+        kernel.body.entry(chunk, *args)
+        start, length, pieces, _ = kernel.places(plan.chunks, args)[chunk]
+        np.testing.assert_array_equal(np.flatnonzero(~np.isnan(z)), np.arange(start, start + length))
+        assert pieces == 1
+        seen[start : start + length] += 1
+    assert (seen == 1).all()
+
+
+def test_other_reductions_have_no_places():
+    reduced, number = [Reduced(SUM, scalar.variable("in_0"))], np.dtype("float64")
+    assert kernel_of(reduced, [], "l", number, "columns").places is None
+    rows = kernel_of(reduced, [], "l", number, "rows")
+    for form in [(2, 3, 4, 5), (1, 1, 1, 100_000)]:  # rows of several slabs, and one that is cut
+        plan = plan_for(*form)
+        assert rows.places(plan.chunks, (*plan.cut, None, np.empty(form[0] * form[2]), 1.0, None)) is None
