@@ -74,7 +74,7 @@ def _function(module: Any, rows: int, vectors: int, kinds: list) -> Any:
     if name not in module.globals:
         function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
         function.linkage = "internal"
-        function.attributes.add("noinline")  # all in one, they would take LLVM several times as long
+        function.attributes.add("noinline")  # else LLVM puts all of them into the one that calls
         builder = ir.IRBuilder(function.append_basic_block())
         _emit_sums(builder, rows, vectors, *function.args)
         builder.ret_void()
