@@ -184,7 +184,11 @@ os._exit(0)  # the mappings are still in use
 @pytest.mark.skipif("x86_64" not in binding.get_process_triple(), reason="names of x86 processors")
 @pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="this is the inner run")
 @pytest.mark.parametrize(
-    ("name", "features"), [("haswell", "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"), ("generic", "")]
+    ("name", "features"),
+    [
+        ("haswell", "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2,+lzcnt,+popcnt"),
+        pytest.param("generic", "", marks=pytest.mark.slow),
+    ],
 )
 def test_on_other_processors(name, features):
     if not all(binding.get_host_cpu_features().get(f[1:]) for f in filter(None, features.split(","))):
