@@ -5,9 +5,9 @@ With the built-in primitives' go fused loops of the most arrays and operations t
 Run by `test_cuda_ptx.py`, and by hand: ``python tests/cuda/compiling.py [--all] [--half] [namespace ...]``; the name of
 one primitive will do as well. A driver that runs nothing stands in for the real one: what it is asked to launch it
 notes, with the types of the arguments. Of generated elementwise loops, which are a function and a way to walk, each
-function and each way is compiled, and with ``--all`` each pair of them that samples reach; each for the oldest
-architecture and one of the others, which take turns, and with ``--all`` for all of them. With ``--half`` those of
-float16 and bfloat16 are compiled, for one architecture.
+function and each way is compiled, and with ``--all`` each pair of them that samples reach; each for one
+architecture, which take turns, and with ``--all`` for all of them. With ``--half`` those of float16 and bfloat16 are
+compiled, for one architecture.
 """
 
 import multiprocessing
@@ -200,7 +200,7 @@ def main(namespaces, every=False, half=False):
     if all(name.split("::")[0] != "mg" for name in namespaces):  # mg's own loops are compiled with mg
         compiler.found = {k: v for k, v in compiler.found.items() if k[0].python.__module__.split(".")[0] != "minigrad"}
     found = compiler.found if every else thinned(compiler.found)
-    some = [[ARCHITECTURES[0], other] for other in ARCHITECTURES[1:]]
+    some = [[architecture] for architecture in ARCHITECTURES]
     turns = [HALF_ARCHITECTURES] if half else [ARCHITECTURES] if every else some
     _WORK = compiler, ptxas(), list(found.items()), turns
     print(f"{len(found)} kernels of {len(compiler.found)}; assembler: {_WORK[1] or 'none'}")

@@ -1,4 +1,4 @@
-"""Every CUDA kernel is compiled for the oldest of four generations of GPUs and for another, without one."""
+"""Every CUDA kernel is compiled for one of four generations of GPUs in turn, at night for all, without any."""
 
 import importlib.util
 import os
