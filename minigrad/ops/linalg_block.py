@@ -57,9 +57,9 @@ def _function(dtype: np.dtype) -> cpu.Function:
             for above in range(0, m, height_most):
                 height = min(height_most, m - above)
                 tiles = -(-height // most)
-                x_at, row, step = x + (above * x_row + first * x_step) * size, x_row, x_step
+                x_at, row, step, apart = x + (above * x_row + first * x_step) * size, x_row, x_step, 0
                 if n >= _MANY:
-                    row, step = pack(tiles, height, terms, x_at, x_row, x_step, block)
+                    row, step, apart = pack(tiles, height, terms, x_at, x_row, x_step, block)
                     x_at = block
                 left = 0
                 while left < n:
@@ -71,10 +71,7 @@ def _function(dtype: np.dtype) -> cpu.Function:
                     for t in range(tiles):
                         top, rows = part(t, tiles, height)
                         at = out + ((above + top) * out_row + left) * size
-                        if n >= _MANY and x_step != 1:
-                            tile_at = x_at + t * terms * tile_row * size
-                        else:
-                            tile_at = x_at + top * row * size
+                        tile_at = x_at + (t * apart if apart else top * row) * size
                         tile(rows, columns, terms, tile_at, row, step, y_at, y_row, at, out_row, alpha, keep)
                     left += columns
 
@@ -92,11 +89,11 @@ def _function(dtype: np.dtype) -> cpu.Function:
     def pack(tiles, height, terms, x, x_row, x_step, block):
         if x_step == 1:
             copy(height, terms, x, x_row, block, block_row, kind(1))
-            return block_row, 1
+            return block_row, 1, 0
         for t in range(tiles):
             top, rows = part(t, tiles, height)
             copy(terms, rows, x + top * x_row * size, x_step, block + t * terms * tile_row * size, tile_row, kind(1))
-        return 1, tile_row
+        return 1, tile_row, terms * tile_row
 
     @cpu.jit(inline=True)
     def part(t, tiles, height):
